@@ -1,0 +1,54 @@
+namespace SamEngine.Compute;
+
+/// <summary>What a backend runs on, as <c>sam doctor</c> prints it.</summary>
+/// <param name="Name">Short name: "cpu", "cuda", "ilgpu".</param>
+/// <param name="Device">The processor or GPU.</param>
+/// <param name="InstructionSet">Kernels chosen: "avx512", "sm_90a", ...</param>
+/// <param name="Threads">Threads it computes with; 0 where that has no meaning.</param>
+public sealed record BackendInfo(string Name, string Device, string InstructionSet, int Threads);
+
+/// <summary>
+/// A place to compute: it owns memory, lays out weights, and makes queues that run the operations of
+/// <see cref="ComputeQueue"/>. Thread-safe; queues are not.
+/// </summary>
+internal abstract class Backend : IDisposable
+{
+    public abstract BackendInfo Info { get; }
+
+    /// <summary>Type of activations between operations.</summary>
+    public abstract ElementType ActivationType { get; }
+
+    /// <summary>Zero-filled memory.</summary>
+    /// <exception cref="BackendException">Not enough memory; nothing was allocated.</exception>
+    public abstract DeviceBuffer Allocate(ElementType type, long length, string label);
+
+    /// <summary>Lays out a weight matrix, in place where the backend can.</summary>
+    /// <exception cref="BackendException">Format not supported by this backend, or not enough memory.</exception>
+    public abstract Weight LoadMatrix(MatrixSource source);
+
+    public abstract KvCache CreateKvCache(KvCacheShape shape);
+
+    public abstract ComputeQueue CreateQueue();
+
+    /// <summary>A bias, gain or table of fp32 values as a [1, 1, length] view, uploaded at once.</summary>
+    public TensorView LoadVector(string name, ReadOnlySpan<float> values) => LoadTable(name, values, 1, values.Length);
+
+    /// <summary>A [1, rows, columns] fp32 table, uploaded at once.</summary>
+    public TensorView LoadTable(string name, ReadOnlySpan<float> values, int rows, int columns)
+    {
+        var buffer = Allocate(ElementType.F32, (long)rows * columns, name);
+        var view = buffer.View(rows, columns);
+        using var queue = CreateQueue();
+        queue.Upload(values, view);
+        queue.Synchronize();
+        return view;
+    }
+
+    public void Dispose()
+    {
+        Dispose(true);
+        GC.SuppressFinalize(this);
+    }
+
+    protected abstract void Dispose(bool disposing);
+}
