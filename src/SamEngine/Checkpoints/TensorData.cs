@@ -1,0 +1,171 @@
+using System.Buffers.Binary;
+using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
+
+namespace SamEngine.Checkpoints;
+
+/// <summary>Element types that checkpoints hold.</summary>
+internal enum TensorDType
+{
+    Bool,
+    U8,
+    I8,
+    I16,
+    I32,
+    I64,
+    F16,
+    BF16,
+    F32,
+    F64,
+}
+
+internal static class TensorDTypes
+{
+    public static int ByteSize(this TensorDType type) => type switch
+    {
+        TensorDType.Bool or TensorDType.U8 or TensorDType.I8 => 1,
+        TensorDType.I16 or TensorDType.F16 or TensorDType.BF16 => 2,
+        TensorDType.I32 or TensorDType.F32 => 4,
+        _ => 8,
+    };
+
+    public static bool IsFloat(this TensorDType type) => type >= TensorDType.F16;
+}
+
+/// <summary>A tensor's bytes, row-major and little-endian, in memory that <paramref name="owner"/> keeps valid while the
+/// store it came from is not disposed.</summary>
+internal sealed class TensorData(
+    string name, TensorDType dtype, long[] shape, nint address, long byteLength, object owner)
+{
+    public string Name { get; } = name;
+
+    public TensorDType DType { get; } = dtype;
+
+    public IReadOnlyList<long> Shape { get; } = shape;
+
+    /// <summary>First byte.</summary>
+    public nint Address { get; } = address;
+
+    public long ByteLength { get; } = byteLength;
+
+    /// <summary>What the memory belongs to.</summary>
+    public object Owner { get; } = owner;
+
+    /// <summary>Number of elements.</summary>
+    public long Count => ByteLength / DType.ByteSize();
+
+    /// <summary>All bytes; tensors of 2 GiB and more are read in pieces with <see cref="Slice"/>.</summary>
+    public ReadOnlySpan<byte> Bytes => Slice(0, checked((int)ByteLength));
+
+    /// <summary><paramref name="length"/> bytes from <paramref name="start"/>.</summary>
+    public unsafe ReadOnlySpan<byte> Slice(long start, int length)
+    {
+        if (start < 0 || length < 0 || start > ByteLength - length)
+        {
+            throw new ArgumentOutOfRangeException(nameof(start), $"'{Name}': {start}+{length} of {ByteLength} bytes");
+        }
+        return new ReadOnlySpan<byte>((byte*)Address + start, length);
+    }
+
+    /// <summary>All elements as fp32, whatever numeric type they are stored in.</summary>
+    public float[] ToFloats()
+    {
+        float[] values = new float[checked((int)Count)];
+        CopyAs(TensorDType.F32, MemoryMarshal.AsBytes(values.AsSpan()));
+        return values;
+    }
+
+    /// <summary>Converts all elements to F32, F16 or BF16, rounding to nearest even.</summary>
+    public void CopyAs(TensorDType type, Span<byte> destination)
+    {
+        int size = type.ByteSize();
+        if (destination.Length != checked(Count * size))
+        {
+            throw new ArgumentException($"'{Name}': {destination.Length} bytes for {Count} elements of {type}");
+        }
+        const int Piece = 16384;
+        Span<float> values = new float[Piece];
+        for (long done = 0; done < Count; done += Piece)
+        {
+            int count = (int)Math.Min(Piece, Count - done);
+            var source = Slice(done * DType.ByteSize(), count * DType.ByteSize());
+            var target = destination.Slice((int)(done * size), count * size);
+            if (DType == type)
+            {
+                source.CopyTo(target);
+                continue;
+            }
+            Widen(source, values[..count]);
+            Narrow(values[..count], type, target);
+        }
+    }
+
+    public override string ToString() => $"'{Name}' {DType} [{string.Join(", ", Shape)}]";
+
+    /// <summary>Rounds fp32 to bfloat16, to nearest even; NaN stays NaN.</summary>
+    public static ushort ToBFloat16(float value)
+    {
+        uint bits = BitConverter.SingleToUInt32Bits(value);
+        return float.IsNaN(value)
+            ? (ushort)((bits >> 16) | 0x40)
+            : (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+    }
+
+    private void Widen(ReadOnlySpan<byte> source, Span<float> values)
+    {
+        switch (DType)
+        {
+            case TensorDType.F32:
+                MemoryMarshal.Cast<byte, float>(source).CopyTo(values);
+                break;
+            case TensorDType.F16:
+                TensorPrimitives.ConvertToSingle(MemoryMarshal.Cast<byte, Half>(source), values);
+                break;
+            case TensorDType.BF16:
+                var halves = MemoryMarshal.Cast<byte, ushort>(source);
+                for (int i = 0; i < values.Length; i++)
+                {
+                    values[i] = BitConverter.UInt32BitsToSingle((uint)halves[i] << 16);
+                }
+                break;
+            default:
+                for (int i = 0; i < values.Length; i++)
+                {
+                    values[i] = Element(source, i);
+                }
+                break;
+        }
+    }
+
+    private float Element(ReadOnlySpan<byte> source, int i) => DType switch
+    {
+        TensorDType.F64 => (float)BinaryPrimitives.ReadDoubleLittleEndian(source[(i * 8)..]),
+        TensorDType.I64 => BinaryPrimitives.ReadInt64LittleEndian(source[(i * 8)..]),
+        TensorDType.I32 => BinaryPrimitives.ReadInt32LittleEndian(source[(i * 4)..]),
+        TensorDType.I16 => BinaryPrimitives.ReadInt16LittleEndian(source[(i * 2)..]),
+        TensorDType.I8 => (sbyte)source[i],
+        _ => source[i],
+    };
+
+    private static void Narrow(ReadOnlySpan<float> values, TensorDType type, Span<byte> target)
+    {
+        switch (type)
+        {
+            case TensorDType.F32:
+                values.CopyTo(MemoryMarshal.Cast<byte, float>(target));
+                break;
+            case TensorDType.F16:
+                TensorPrimitives.ConvertToHalf(values, MemoryMarshal.Cast<byte, Half>(target));
+                break;
+            case TensorDType.BF16:
+                var halves = MemoryMarshal.Cast<byte, ushort>(target);
+                for (int i = 0; i < values.Length; i++)
+                {
+                    halves[i] = ToBFloat16(values[i]);
+                }
+                break;
+            default:
+                throw new ArgumentOutOfRangeException(nameof(type), type, "only floating-point targets");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+using SamEngine.Compute;
+
+namespace SamEngine;
+
+/// <summary>How <c>SamModel.LoadAsync</c> opens a model and what it may use.</summary>
+public sealed record SamModelOptions
+{
+    /// <summary>Where to compute. Default: the native CPU backend.</summary>
+    public BackendChoice Backend { get; init; } = BackendChoice.Auto;
+
+    /// <summary>Format of the weight matrices in memory; null keeps them as stored, mapped from the file without a copy.
+    /// Asking for another format converts them while loading.</summary>
+    public WeightFormat? Weights { get; init; }
+
+    /// <summary>Map weight files (the default) instead of reading them. A mapped file must not be changed or truncated
+    /// while the model is loaded; when that can't be promised, switch this off.</summary>
+    public bool UseMmap { get; init; } = true;
+
+    /// <summary>A safetensors file with SAM's trained tensors to put over the folder's.</summary>
+    public string? Adapters { get; init; }
+
+    /// <summary>Most threads to compute with; 0 takes one per processor.</summary>
+    public int Threads { get; init; }
+
+    /// <summary>Instruction set of the CPU backend: "scalar", "avx2", "avx512"; null takes the best there is.</summary>
+    public string? InstructionSet { get; init; }
+
+    /// <summary>Tokens that the key/value memory holds over all running requests; 0 takes twice the model's context. Memory
+    /// is touched only as it is used. Requests that do not fit wait for others to end.</summary>
+    public int KvCacheTokens { get; init; }
+}
+
+/// <summary>A kind of backend.</summary>
+public enum BackendChoice
+{
+    /// <summary>The best one there is: now the native CPU backend.</summary>
+    Auto,
+
+    /// <summary>The native CPU backend.</summary>
+    Cpu,
+}
