@@ -1,0 +1,136 @@
+// What a kernel file gives to the dispatcher: one function per operation over a range of independent pieces
+// of work. Kernel files are compiled once per instruction set, each copy in its own namespace SAM_ISA, and
+// include no standard library code, so that the linker cannot replace one copy's helper by another's.
+#ifndef SAMENGINE_KERNELS_H_
+#define SAMENGINE_KERNELS_H_
+
+#include <stdint.h>
+
+#include "../include/samengine_cpu.h"
+
+namespace sam {
+
+struct LinearArgs {
+  const sam_view *x, *y, *residual;
+  const sam_weight* w;
+  const float* bias;
+  int32_t activation;
+  int64_t row_block;     // rows of x that a piece of work covers
+  int64_t row_blocks;    // pieces along the rows
+  int64_t column_block;  // output columns that a piece covers
+};
+
+struct NormArgs {
+  const sam_view *x, *y;
+  const float *gain, *bias;
+  float eps;
+};
+
+struct EmbeddingArgs {
+  const sam_weight* table;
+  const int32_t* ids;
+  const sam_view* y;
+};
+
+struct AddArgs {
+  const sam_view *x, *addend, *y;
+};
+
+struct CopyArgs {
+  const sam_view *source, *destination;
+  const int32_t* indices;  // rows of the source, or null for the same row
+};
+
+struct PatchArgs {
+  const sam_view *pixels, *y;
+  int32_t channels, patch;
+};
+
+struct AttentionArgs {
+  const sam_view *q, *k, *v, *y, *probabilities;
+  int32_t heads;
+  float scale;
+};
+
+struct GroupPoolArgs {
+  const sam_view *features, *context, *weights;
+  const float *weight, *bias;
+};
+
+struct RotaryArgs {
+  const sam_view *qkv, *cos_sin;
+  const sam_kv_cache* cache;
+  const sam_layout* layout;
+  int32_t layer, heads;
+};
+
+struct PagedAttentionArgs {
+  const sam_view *q, *y;
+  const sam_kv_cache* cache;
+  const sam_layout* layout;
+  int32_t layer, heads, max_context;
+  float scale;
+};
+
+struct SwiGluArgs {
+  const sam_view *gate_up, *y;
+};
+
+// Pieces of work: linear: row_blocks x column blocks; norms, embedding, add, copy, patches, swiglu, rotary:
+// rows; attention: batch x heads x blocks of kAttentionRows rows; group pool: positions; paged attention:
+// rows x heads.
+struct KernelTable {
+  void (*linear)(const void*, int64_t, int64_t, void*);
+  void (*rms_norm)(const void*, int64_t, int64_t, void*);
+  void (*layer_norm)(const void*, int64_t, int64_t, void*);
+  void (*embedding)(const void*, int64_t, int64_t, void*);
+  void (*add)(const void*, int64_t, int64_t, void*);
+  void (*copy)(const void*, int64_t, int64_t, void*);
+  void (*extract_patches)(const void*, int64_t, int64_t, void*);
+  void (*attention)(const void*, int64_t, int64_t, void*);
+  void (*group_pool)(const void*, int64_t, int64_t, void*);
+  void (*rotary_store_kv)(const void*, int64_t, int64_t, void*);
+  void (*paged_attention)(const void*, int64_t, int64_t, void*);
+  void (*swiglu)(const void*, int64_t, int64_t, void*);
+};
+
+constexpr int64_t kAttentionRows = 32;
+constexpr int64_t kWeightRows = 4;  // weight rows that a linear tile computes together
+
+namespace scalar {
+extern const KernelTable table;
+}
+#if defined(__x86_64__)
+namespace avx2 {
+extern const KernelTable table;
+}
+namespace avx512 {
+extern const KernelTable table;
+}
+#endif
+
+// Address of row r of all rows of a view, counted over the batch.
+inline __attribute__((always_inline)) float* RowOf(const sam_view* v, int64_t r) {
+  return v->data + (r / v->rows) * v->batch_stride + (r % v->rows) * v->row_stride;
+}
+
+}  // namespace sam
+
+#ifdef SAM_ISA
+namespace sam::SAM_ISA {
+void Linear(const void*, int64_t, int64_t, void*);
+void RmsNorm(const void*, int64_t, int64_t, void*);
+void LayerNorm(const void*, int64_t, int64_t, void*);
+void Embedding(const void*, int64_t, int64_t, void*);
+void Add(const void*, int64_t, int64_t, void*);
+void Copy(const void*, int64_t, int64_t, void*);
+void ExtractPatches(const void*, int64_t, int64_t, void*);
+void Attention(const void*, int64_t, int64_t, void*);
+void GroupPool(const void*, int64_t, int64_t, void*);
+void RotaryStoreKv(const void*, int64_t, int64_t, void*);
+void PagedAttention(const void*, int64_t, int64_t, void*);
+void SwiGlu(const void*, int64_t, int64_t, void*);
+}  // namespace sam::SAM_ISA
+#endif
+
+#endif  // SAMENGINE_KERNELS_H_

@@ -1,0 +1,227 @@
+// y = activation(x W^T + bias) + residual, W [N, K] row-major as the checkpoint stores it. fp32 activations
+// and sums.
+//
+// A piece of work is a block of rows of x times a block of weight rows. Few rows: weights are widened in
+// registers and read once (bound by memory). More rows: four weight rows are widened into scratch and used
+// for every row of the block, six rows of x by four weight rows at a time. Both sum along K in the lanes of
+// simd.h, so they agree bit for bit.
+#include "kernels.h"
+#include "simd.h"
+
+namespace sam::SAM_ISA {
+
+namespace {
+
+constexpr int kTileRows = 6;
+constexpr int kTileColumns = (int)kWeightRows;
+
+struct WeightRow {
+  const uint8_t* codes;    // first element of the row
+  const uint16_t* scales;  // quantised formats: scales of the row
+};
+
+SAM_INLINE WeightRow RowOfWeight(const sam_weight* w, int64_t row) {
+  const sam_part* part = w->parts;
+  while (row >= part->rows) row -= (part++)->rows;
+  const uint8_t* base = (const uint8_t*)part->data;
+  int64_t k = w->columns;
+  switch (w->format) {
+    case SAM_F32:
+      return {base + row * k * 4, nullptr};
+    case SAM_F16:
+    case SAM_BF16:
+      return {base + row * k * 2, nullptr};
+    default: {
+      int64_t groups = k / w->group_size;
+      const uint8_t* codes = base + part->rows * groups * 2;
+      return {codes + (w->format == SAM_Q8 ? row * k : row * k / 2), (const uint16_t*)base + row * groups};
+    }
+  }
+}
+
+// Sixteen weights from column k; n of them are inside the row. Quantised rows are multiples of 32 long.
+template <int kFormat>
+SAM_INLINE V LoadWeights(WeightRow row, int64_t k, int n, int32_t group) {
+  if constexpr (kFormat == SAM_F32) {
+    const float* p = (const float*)row.codes + k;
+    return n >= 16 ? Load(p) : Load(p, n);
+  } else if constexpr (kFormat == SAM_F16) {
+    const uint16_t* p = (const uint16_t*)row.codes + k;
+    return n >= 16 ? LoadHalf(p) : LoadHalf(p, n);
+  } else if constexpr (kFormat == SAM_BF16) {
+    const uint16_t* p = (const uint16_t*)row.codes + k;
+    return n >= 16 ? LoadBf16(p) : LoadBf16(p, n);
+  } else if constexpr (kFormat == SAM_Q8) {
+    return LoadInt8((const int8_t*)row.codes + k) * Set(HalfToFloat(row.scales[k / group]));
+  } else {
+    return LoadNibbles(row.codes + k / 32 * 16, (k & 16) != 0) * Set(HalfToFloat(row.scales[k / group]));
+  }
+}
+
+// sums[r][c] = x_r . w_c for kRows x kColumns pairs.
+template <int kFormat, int kRows, int kColumns>
+SAM_INLINE void Dot(const float* const* x, const WeightRow* w, int64_t k, int32_t group,
+                    float sums[][kTileColumns]) {
+  V acc[kRows][kColumns];
+  for (int r = 0; r < kRows; r++)
+    for (int c = 0; c < kColumns; c++) acc[r][c] = Zero();
+  int64_t whole = k / 16 * 16;
+  for (int64_t i = 0; i < whole; i += 16) {
+    V b[kColumns];
+    for (int c = 0; c < kColumns; c++) b[c] = LoadWeights<kFormat>(w[c], i, 16, group);
+    for (int r = 0; r < kRows; r++) {
+      V a = Load(x[r] + i);
+      for (int c = 0; c < kColumns; c++) acc[r][c] = Fma(a, b[c], acc[r][c]);
+    }
+  }
+  if (int tail = (int)(k - whole)) {
+    for (int c = 0; c < kColumns; c++) {
+      V b = LoadWeights<kFormat>(w[c], whole, tail, group);
+      for (int r = 0; r < kRows; r++) acc[r][c] = Fma(Load(x[r] + whole, tail), b, acc[r][c]);
+    }
+  }
+  for (int r = 0; r < kRows; r++)
+    for (int c = 0; c < kColumns; c++) sums[r][c] = Sum(acc[r][c]);
+}
+
+template <int kFormat, int kRows>
+SAM_INLINE void DotColumns(const float* const* x, const WeightRow* w, int columns, int64_t k, int32_t group,
+                           float sums[][kTileColumns]) {
+  if (columns == 4) return Dot<kFormat, kRows, 4>(x, w, k, group, sums);
+  for (int c = 0; c < columns; c++) {
+    float one[kTileRows][kTileColumns];
+    Dot<kFormat, kRows, 1>(x, w + c, k, group, one);
+    for (int r = 0; r < kRows; r++) sums[r][c] = one[r][0];
+  }
+}
+
+template <int kFormat>
+void DotTile(const float* const* x, int rows, const WeightRow* w, int columns, int64_t k, int32_t group,
+             float sums[][kTileColumns]) {
+  switch (rows) {
+    case 1:
+      return DotColumns<kFormat, 1>(x, w, columns, k, group, sums);
+    case 2:
+      return DotColumns<kFormat, 2>(x, w, columns, k, group, sums);
+    case 3:
+      return DotColumns<kFormat, 3>(x, w, columns, k, group, sums);
+    case 4:
+      return DotColumns<kFormat, 4>(x, w, columns, k, group, sums);
+    case 5:
+      return DotColumns<kFormat, 5>(x, w, columns, k, group, sums);
+    default:
+      return DotColumns<kFormat, 6>(x, w, columns, k, group, sums);
+  }
+}
+
+template <int kFormat>
+void Widen(const WeightRow* w, int columns, int64_t k, int32_t group, float* scratch, int64_t stride) {
+  for (int c = 0; c < columns; c++) {
+    for (int64_t i = 0; i < k; i += 16) {
+      int n = k - i < 16 ? (int)(k - i) : 16;
+      Store(scratch + c * stride + i,
+            LoadWeights<kFormat>(w[c], i, n, group));  // the stride leaves room for whole lanes
+    }
+  }
+}
+
+SAM_INLINE void Finish(const LinearArgs* a, int64_t row, int64_t column, const float* sums, int columns) {
+  V v = Load(sums, columns);
+  if (a->bias) v = v + Load(a->bias + column, columns);
+  if (a->activation) v = v * Set(0.5f) * (Set(1.0f) + Erf(v * Set(0.70710678f)));
+  if (a->residual) v = v + Load(RowOf(a->residual, row) + column, columns);
+  Store(RowOf(a->y, row) + column, v, columns);
+}
+
+template <int kFormat>
+void Block(const LinearArgs* a, int64_t row_begin, int64_t row_end, int64_t column_begin, int64_t column_end,
+           float* scratch) {
+  int64_t k = a->w->columns;
+  int64_t stride = (k + 15) / 16 * 16;
+  bool widen = row_end - row_begin > kTileRows && kFormat != SAM_F32;
+  for (int64_t column = column_begin; column < column_end; column += kTileColumns) {
+    int columns = column_end - column < kTileColumns ? (int)(column_end - column) : kTileColumns;
+    WeightRow w[kTileColumns], wide[kTileColumns];
+    for (int c = 0; c < columns; c++) w[c] = RowOfWeight(a->w, column + c);
+    if (widen) {
+      Widen<kFormat>(w, columns, k, a->w->group_size, scratch, stride);
+      for (int c = 0; c < columns; c++) wide[c] = {(const uint8_t*)(scratch + c * stride), nullptr};
+    }
+    for (int64_t row = row_begin; row < row_end; row += kTileRows) {
+      int rows = row_end - row < kTileRows ? (int)(row_end - row) : kTileRows;
+      const float* x[kTileRows];
+      for (int r = 0; r < rows; r++) x[r] = RowOf(a->x, row + r);
+      float sums[kTileRows][kTileColumns];
+      if (widen) {
+        DotTile<SAM_F32>(x, rows, wide, columns, k, 0, sums);
+      } else {
+        DotTile<kFormat>(x, rows, w, columns, k, a->w->group_size, sums);
+      }
+      for (int r = 0; r < rows; r++) Finish(a, row + r, column, sums[r], columns);
+    }
+  }
+}
+
+}  // namespace
+
+void Linear(const void* args, int64_t begin, int64_t end, void* scratch) {
+  const LinearArgs* a = (const LinearArgs*)args;
+  int64_t total_rows = (int64_t)a->x->batch * a->x->rows;
+  for (int64_t piece = begin; piece < end; piece++) {
+    int64_t row_begin = piece % a->row_blocks * a->row_block;
+    int64_t row_end = row_begin + a->row_block < total_rows ? row_begin + a->row_block : total_rows;
+    int64_t column_begin = piece / a->row_blocks * a->column_block;
+    int64_t column_end =
+        column_begin + a->column_block < a->w->rows ? column_begin + a->column_block : a->w->rows;
+    switch (a->w->format) {
+      case SAM_F32:
+        Block<SAM_F32>(a, row_begin, row_end, column_begin, column_end, (float*)scratch);
+        break;
+      case SAM_F16:
+        Block<SAM_F16>(a, row_begin, row_end, column_begin, column_end, (float*)scratch);
+        break;
+      case SAM_BF16:
+        Block<SAM_BF16>(a, row_begin, row_end, column_begin, column_end, (float*)scratch);
+        break;
+      case SAM_Q8:
+        Block<SAM_Q8>(a, row_begin, row_end, column_begin, column_end, (float*)scratch);
+        break;
+      default:
+        Block<SAM_Q4>(a, row_begin, row_end, column_begin, column_end, (float*)scratch);
+        break;
+    }
+  }
+}
+
+void Embedding(const void* args, int64_t begin, int64_t end, void*) {
+  const EmbeddingArgs* a = (const EmbeddingArgs*)args;
+  int64_t k = a->table->columns;
+  for (int64_t row = begin; row < end; row++) {
+    WeightRow w = RowOfWeight(a->table, a->ids[row]);
+    float* y = RowOf(a->y, row);
+    for (int64_t i = 0; i < k; i += 16) {
+      int n = k - i < 16 ? (int)(k - i) : 16;
+      V v;
+      switch (a->table->format) {
+        case SAM_F32:
+          v = LoadWeights<SAM_F32>(w, i, n, 0);
+          break;
+        case SAM_F16:
+          v = LoadWeights<SAM_F16>(w, i, n, 0);
+          break;
+        case SAM_BF16:
+          v = LoadWeights<SAM_BF16>(w, i, n, 0);
+          break;
+        case SAM_Q8:
+          v = LoadWeights<SAM_Q8>(w, i, n, a->table->group_size);
+          break;
+        default:
+          v = LoadWeights<SAM_Q4>(w, i, n, a->table->group_size);
+          break;
+      }
+      Store(y + i, v, n);
+    }
+  }
+}
+
+}  // namespace sam::SAM_ISA

@@ -1,0 +1,7 @@
+#include "kernels.h"
+
+namespace sam::SAM_ISA {
+extern const KernelTable table;
+const KernelTable table = {Linear,    RmsNorm,   LayerNorm,     Embedding,      Add,   Copy, ExtractPatches,
+                           Attention, GroupPool, RotaryStoreKv, PagedAttention, SwiGlu};
+}  // namespace sam::SAM_ISA

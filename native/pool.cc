@@ -1,0 +1,98 @@
+#include "pool.h"
+
+#include <cstdlib>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define SAM_PAUSE() _mm_pause()
+#else
+#define SAM_PAUSE() ((void)0)
+#endif
+
+namespace sam {
+
+namespace {
+// About 20 microseconds: longer than the gap between two operations of a step, too short to be noticed when
+// idle.
+constexpr int kSpins = 2000;
+}  // namespace
+
+Pool::Pool(int threads) : scratch_(threads) {
+  for (int i = 1; i < threads; i++) {
+    workers_.emplace_back([this, i] { Worker(i); });
+  }
+}
+
+Pool::~Pool() {
+  {
+    std::lock_guard<std::mutex> lock(sleep_mutex_);
+    stop_.store(true);
+  }
+  wake_.notify_all();
+  for (auto& worker : workers_) worker.join();
+  for (auto& scratch : scratch_) std::free(scratch.memory);
+}
+
+bool Pool::Run(RangeFunction function, const void* args, int64_t count, int64_t grain,
+               int64_t scratch_bytes) {
+  if (count <= 0) return true;
+  std::lock_guard<std::mutex> job(job_mutex_);
+  for (auto& scratch : scratch_) {
+    if (scratch.bytes >= scratch_bytes) continue;
+    std::free(scratch.memory);
+    scratch.memory = std::aligned_alloc(64, (scratch_bytes + 63) / 64 * 64);
+    scratch.bytes = scratch.memory ? scratch_bytes : 0;
+    if (!scratch.memory) return false;
+  }
+  function_ = function;
+  args_ = args;
+  count_ = count;
+  grain_ = grain;
+  next_.store(0, std::memory_order_relaxed);
+  if (workers_.empty() || count <= grain) {
+    Share(0);
+    return true;
+  }
+  busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+  {
+    std::lock_guard<std::mutex> lock(sleep_mutex_);
+    generation_.fetch_add(1, std::memory_order_release);
+  }
+  wake_.notify_all();
+  Share(0);
+  for (int spins = 0; busy_.load(std::memory_order_acquire) != 0; spins++) {
+    if (spins < kSpins) {
+      SAM_PAUSE();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+  return true;
+}
+
+void Pool::Share(int index) {
+  for (;;) {
+    int64_t begin = next_.fetch_add(grain_, std::memory_order_relaxed);
+    if (begin >= count_) return;
+    int64_t end = begin + grain_ < count_ ? begin + grain_ : count_;
+    function_(args_, begin, end, scratch_[index].memory);
+  }
+}
+
+void Pool::Worker(int index) {
+  uint64_t seen = 0;
+  for (;;) {
+    for (int spins = 0; spins < kSpins && generation_.load(std::memory_order_acquire) == seen; spins++)
+      SAM_PAUSE();
+    if (generation_.load(std::memory_order_acquire) == seen) {
+      std::unique_lock<std::mutex> lock(sleep_mutex_);
+      wake_.wait(lock, [&] { return stop_.load() || generation_.load(std::memory_order_acquire) != seen; });
+    }
+    if (stop_.load()) return;
+    seen = generation_.load(std::memory_order_acquire);
+    Share(index);
+    busy_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+}  // namespace sam
