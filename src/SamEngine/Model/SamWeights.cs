@@ -1,0 +1,51 @@
+using SamEngine.Checkpoints;
+using SamEngine.Compute;
+
+namespace SamEngine.Model;
+
+/// <summary>The three parts of the model with their weights on a backend; immutable and shared by all requests.</summary>
+internal sealed class SamWeights : IDisposable
+{
+    private readonly WeightLoader _loader;
+
+    private SamWeights(SamConfig config, WeightLoader loader)
+    {
+        Config = config;
+        _loader = loader;
+        Vision = new VisionEncoder(loader);
+        QFormer = new QFormer(loader);
+        Llm = new LanguageModel(loader);
+    }
+
+    public SamConfig Config { get; }
+
+    public VisionEncoder Vision { get; }
+
+    public QFormer QFormer { get; }
+
+    public LanguageModel Llm { get; }
+
+    /// <summary>Bytes of all weights as stored.</summary>
+    public long ByteLength => _loader.ByteLength;
+
+    /// <summary>Loads every part; the checkpoint must stay open while the weights are used.</summary>
+    /// <exception cref="CheckpointException">A tensor is missing, misshapen or unknown.</exception>
+    public static SamWeights Load(SamCheckpoint checkpoint, Backend backend, WeightFormat? format = null,
+        Action<string, long>? progress = null, CancellationToken cancellation = default)
+    {
+        var loader = new WeightLoader(checkpoint, backend, format) { Progress = progress, Cancellation = cancellation };
+        try
+        {
+            var weights = new SamWeights(checkpoint.Config, loader);
+            checkpoint.Finish();
+            return weights;
+        }
+        catch
+        {
+            loader.Dispose();
+            throw;
+        }
+    }
+
+    public void Dispose() => _loader.Dispose();
+}
