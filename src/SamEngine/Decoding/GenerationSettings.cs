@@ -4,6 +4,7 @@ namespace SamEngine.Decoding;
 internal sealed record GenerationSettings
 {
     public const int MostBeams = 64;
+    public const int MostSuppressed = 60;
 
     public int NumBeams { get; init; } = 5;
 
@@ -94,6 +95,8 @@ internal sealed record GenerationSettings
             throw new RequestException(nameof(GenerationOptions.StopStrings), "holds an empty text, which would end every " +
                 "generation before it starts; leave it out");
         }
+        Require(SuppressTokens.Count <= MostSuppressed, nameof(GenerationOptions.SuppressTokens), SuppressTokens.Count,
+            $"at most {MostSuppressed} ids");
         foreach (int id in SuppressTokens)
         {
             Require(id >= 0 && id < VocabularySize, nameof(GenerationOptions.SuppressTokens), id,

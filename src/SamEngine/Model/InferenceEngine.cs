@@ -1,0 +1,516 @@
+using System.Diagnostics;
+using SamEngine.Compute;
+using SamEngine.Decoding;
+
+namespace SamEngine.Model;
+
+/// <summary>
+/// Runs requests on one thread of its own: each new request's pictures and prompt by themselves, then one decode step at a
+/// time for all running requests together (a row's result does not depend on the rows beside it). Requests wait while the
+/// key/value memory has no room for them. A request that fails or is cancelled leaves the others untouched.
+/// </summary>
+internal sealed class InferenceEngine : IDisposable
+{
+    private const int BlockSize = 16;
+    private const int MostDecodeRows = 2 * GenerationSettings.MostBeams;
+
+    private readonly SamWeights _weights;
+    private readonly SamConfig _config;
+    private readonly ComputeQueue _queue;
+    private readonly Workspace _workspace;
+    private readonly KvCache _cache;
+    private readonly KvBlockPool _pool;
+    private readonly StepBuffers _step;
+    private readonly SelectionBuffers _selection;
+    private readonly Queue<EngineWork> _incoming = new();
+    private readonly List<GenerationWork> _active = [];
+    private readonly Dictionary<EngineWork, int> _reserved = [];
+    private readonly Thread _thread;
+    private readonly object _gate = new();
+    private int _reservedBlocks;
+    private int _activeRows;
+    private bool _stopping;
+
+    public InferenceEngine(SamWeights weights, Backend backend, int cacheTokens)
+    {
+        _weights = weights;
+        _config = weights.Config;
+        var llm = _config.Llm;
+        int tokens = cacheTokens > 0 ? cacheTokens : 2 * llm.MaxPositions;
+        int blocks = (tokens + BlockSize - 1) / BlockSize;
+        _queue = backend.CreateQueue();
+        _workspace = new Workspace(backend);
+        _cache = backend.CreateKvCache(new KvCacheShape(llm.Layers, llm.KeyValueHeads, llm.HeadDim, BlockSize, blocks));
+        _pool = new KvBlockPool(blocks, BlockSize);
+        int mostBlocks = _pool.BlocksFor(llm.MaxPositions);
+        _step = new StepBuffers(backend, Math.Max(llm.MaxPositions, MostDecodeRows), MostDecodeRows, mostBlocks);
+        _selection = new SelectionBuffers(backend, MostDecodeRows, llm.MaxPositions + 2,
+            GenerationSettings.MostSuppressed + 1);
+        _thread = new Thread(Loop) { IsBackground = true, Name = "SamEngine" };
+        _thread.Start();
+    }
+
+    /// <summary>Bytes of keys and values, of which only used pages are backed.</summary>
+    public long CacheBytes => _cache.ByteLength;
+
+    /// <summary>Called on the engine's thread with every intermediate result; for tests.</summary>
+    public StageTrace? Trace { get; set; }
+
+    /// <summary>Puts a request in the queue.</summary>
+    /// <exception cref="RequestException">It can never fit.</exception>
+    public void Submit(EngineWork work)
+    {
+        int prompt = PromptRows(work.Input);
+        if (prompt + 1 > _config.Llm.MaxPositions)
+        {
+            throw new RequestException("Prompt", $"{work.Input.Images} images and the prompt make {prompt} tokens, the " +
+                $"model's context is {_config.Llm.MaxPositions}; use fewer images or a shorter prompt");
+        }
+        int blocks = BlocksFor(work);
+        if (blocks > _pool.TotalBlocks)
+        {
+            throw new RequestException(nameof(SamModelOptions.KvCacheTokens), $"the request needs room for up to " +
+                $"{blocks * BlockSize} tokens of keys and values, the model was loaded with {_pool.TotalBlocks * BlockSize}; " +
+                "raise it, or ask for fewer beams or a smaller MaxLength");
+        }
+        lock (_gate)
+        {
+            ObjectDisposedException.ThrowIf(_stopping, this);
+            _incoming.Enqueue(work);
+            Monitor.Pulse(_gate);
+        }
+    }
+
+    /// <summary>Rows of the language model's input: visual tokens and prompt.</summary>
+    public int PromptRows(EngineInput input) => input.Images * _config.QFormer.QueryTokens + input.PromptIds.Length;
+
+    /// <summary>Stops after the current step; waiting and running requests fail.</summary>
+    public void Dispose()
+    {
+        lock (_gate)
+        {
+            if (_stopping)
+            {
+                return;
+            }
+            _stopping = true;
+            Monitor.Pulse(_gate);
+        }
+        if (Thread.CurrentThread != _thread)
+        {
+            _thread.Join();
+        }
+        _selection.Dispose();
+        _step.Dispose();
+        _cache.Dispose();
+        _workspace.Dispose();
+        _queue.Dispose();
+    }
+
+    private int BlocksFor(EngineWork work) =>
+        _pool.BlocksFor(PromptRows(work.Input)) + work.DecodeRows * (_pool.BlocksFor(work.MostNewTokens) + 2);
+
+    private void Loop()
+    {
+        while (TryNext(out var work))
+        {
+            if (work is not null)
+            {
+                Guard(work, () => Start(work));
+            }
+            else
+            {
+                DecodeStep();
+            }
+        }
+        var error = new ObjectDisposedException("SamModel", "the model was disposed while the request was running");
+        foreach (var work in _active)
+        {
+            work.Fail(error);
+        }
+        lock (_gate)
+        {
+            foreach (var work in _incoming)
+            {
+                work.Fail(error);
+            }
+        }
+    }
+
+    /// <summary>A new request that fits, or null for a decode step; false when the engine stops.</summary>
+    private bool TryNext(out EngineWork? work)
+    {
+        work = null;
+        lock (_gate)
+        {
+            while (!_stopping)
+            {
+                while (_incoming.TryPeek(out var next))
+                {
+                    if (next.Cancellation.IsCancellationRequested)
+                    {
+                        _incoming.Dequeue().Fail(new OperationCanceledException(next.Cancellation));
+                        continue;
+                    }
+                    int blocks = BlocksFor(next);
+                    if (_active.Count > 0 && (_reservedBlocks + blocks > _pool.TotalBlocks
+                        || _activeRows + next.DecodeRows > MostDecodeRows))
+                    {
+                        break;
+                    }
+                    work = _incoming.Dequeue();
+                    _reserved.Add(work, blocks);
+                    _reservedBlocks += blocks;
+                    return true;
+                }
+                if (_active.Count > 0)
+                {
+                    return true;
+                }
+                Monitor.Wait(_gate);
+            }
+        }
+        return false;
+    }
+
+    private void Start(EngineWork work)
+    {
+        work.Timings.Queued = Stopwatch.GetElapsedTime(work.Submitted);
+        work.Cancellation.ThrowIfCancellationRequested();
+        var prompt = new KvSequence(_pool, _config.Llm.MaxPositions);
+        try
+        {
+            var logits = Prefill(work, prompt);
+            switch (work)
+            {
+                case GenerationWork generation:
+                    Begin(generation, prompt, logits);
+                    break;
+                case RankingWork ranking:
+                    Rank(ranking, prompt, logits);
+                    Finish(ranking);
+                    break;
+            }
+        }
+        finally
+        {
+            prompt.Clear();
+        }
+    }
+
+    /// <summary>Pictures and prompt: leaves keys and values in the sequence, returns the logits after the last row.</summary>
+    private TensorView Prefill(EngineWork work, KvSequence prompt)
+    {
+        var input = work.Input;
+        var timings = work.Timings;
+        int side = _config.Vision.ImageSize;
+        int visualRows = input.Images * _config.QFormer.QueryTokens;
+        long start = Stopwatch.GetTimestamp();
+        var pixels = _workspace.Rent("pixels", ElementType.F32, input.Images, 3 * side, side);
+        _queue.Upload<float>(input.Pixels, pixels);
+        var features = _weights.Vision.Encode(_queue, _workspace, pixels, Trace, work.Cancellation);
+        timings.Vision = Lap(ref start);
+        var text = _workspace.Rent("instruction", ElementType.I32, 1, 1, input.TextIds.Length);
+        _queue.Upload<int>(input.TextIds, text);
+        var (visual, runs) = _weights.QFormer.Encode(_queue, _workspace, features, text, input.Guided, Trace,
+            work.Cancellation);
+        timings.QFormerLayerRuns = runs;
+        timings.QFormer = Lap(ref start);
+
+        int rows = visualRows + input.PromptIds.Length;
+        _step.Clear();
+        for (int i = 0; i < rows; i++)
+        {
+            _step.AddRow(prompt, i < visualRows ? 0 : input.PromptIds[i - visualRows]);
+        }
+        _step.WantLogits();
+        _step.EndSequence(prompt);
+        var (layout, ids, logitRows) = _step.Upload(_queue, _cache);
+        var x = _workspace.Rent("llm.x", 1, rows, _config.Llm.HiddenSize);
+        _queue.Copy(visual.Flatten(), x.SliceRows(0, visualRows));
+        _weights.Llm.Embed(_queue, ids.SliceColumns(visualRows, input.PromptIds.Length),
+            x.SliceRows(visualRows, input.PromptIds.Length));
+        _weights.Llm.Forward(_queue, _workspace, x, _cache, layout, Trace, work.Cancellation);
+        var logits = _weights.Llm.Logits(_queue, _workspace, x, logitRows, Trace);
+        _queue.Synchronize();
+        timings.Prefill = Lap(ref start);
+        return logits;
+    }
+
+    private void Begin(GenerationWork work, KvSequence prompt, TensorView logits)
+    {
+        work.Rows = NewRows(work.DecodeRows);
+        work.NextRows = NewRows(work.DecodeRows);
+        work.Rows[0].ShareFrom(prompt);
+        work.RowCount = 1;
+        _selection.Clear();
+        _selection.Measure(work.Search);
+        _selection.Add(work.Search, 0);
+        _selection.Run(_queue, logits);
+        try
+        {
+            _selection.Advance(0, work.Search);
+            work.OnStep?.Invoke(work.Search);
+        }
+        catch
+        {
+            ClearRows(work);
+            throw;
+        }
+        if (work.Search.IsDone)
+        {
+            Finish(work);
+            return;
+        }
+        Reorder(work);
+        _active.Add(work);
+        _activeRows += work.DecodeRows;
+    }
+
+    private KvSequence[] NewRows(int count)
+    {
+        var rows = new KvSequence[count];
+        for (int i = 0; i < count; i++)
+        {
+            rows[i] = new KvSequence(_pool, _config.Llm.MaxPositions);
+        }
+        return rows;
+    }
+
+    /// <summary>One step of all running requests.</summary>
+    private void DecodeStep()
+    {
+        for (int i = _active.Count - 1; i >= 0; i--)
+        {
+            if (_active[i].Cancellation.IsCancellationRequested)
+            {
+                Drop(_active[i], new OperationCanceledException(_active[i].Cancellation));
+            }
+        }
+        if (_active.Count == 0)
+        {
+            return;
+        }
+        long start = Stopwatch.GetTimestamp();
+        try
+        {
+            ComputeStep();
+        }
+        catch (Exception e)
+        {
+            // The step was shared: nobody knows what it left behind.
+            for (int i = _active.Count - 1; i >= 0; i--)
+            {
+                Drop(_active[i], e);
+            }
+            return;
+        }
+        var took = Lap(ref start);
+        for (int i = _active.Count - 1; i >= 0; i--)
+        {
+            var work = _active[i];
+            work.Timings.Decode += took;
+            work.Timings.Steps++;
+            AdvanceOne(work, i);
+        }
+    }
+
+    private void ComputeStep()
+    {
+        _step.Clear();
+        _selection.Clear();
+        foreach (var work in _active)
+        {
+            var tokens = work.Search.Tokens;
+            for (int row = 0; row < work.RowCount; row++)
+            {
+                _step.AddRow(work.Rows[row], tokens[row]);
+                _step.WantLogits();
+                _step.EndSequence(work.Rows[row]);
+            }
+            _selection.Measure(work.Search);
+        }
+        int first = 0;
+        foreach (var work in _active)
+        {
+            _selection.Add(work.Search, first);
+            first += work.RowCount;
+        }
+        var (layout, ids, logitRows) = _step.Upload(_queue, _cache);
+        var x = _workspace.Rent("llm.x", 1, _step.Rows, _config.Llm.HiddenSize);
+        _weights.Llm.Embed(_queue, ids, x);
+        _weights.Llm.Forward(_queue, _workspace, x, _cache, layout, Trace, CancellationToken.None);
+        _selection.Run(_queue, _weights.Llm.Logits(_queue, _workspace, x, logitRows, Trace));
+    }
+
+    private void AdvanceOne(GenerationWork work, int index)
+    {
+        try
+        {
+            _selection.Advance(index, work.Search);
+            work.OnStep?.Invoke(work.Search);
+        }
+        catch (Exception e)
+        {
+            Drop(work, e);
+            return;
+        }
+        if (work.Search.IsDone)
+        {
+            Remove(work);
+            Finish(work);
+        }
+        else
+        {
+            Reorder(work);
+        }
+    }
+
+    /// <summary>Rows become continuations of their parents; blocks are shared, not copied.</summary>
+    private static void Reorder(GenerationWork work)
+    {
+        var parents = work.Search.Parents;
+        for (int i = 0; i < parents.Length; i++)
+        {
+            work.NextRows[i].ShareFrom(work.Rows[parents[i]]);
+        }
+        for (int i = 0; i < work.RowCount; i++)
+        {
+            work.Rows[i].Clear();
+        }
+        (work.Rows, work.NextRows) = (work.NextRows, work.Rows);
+        work.RowCount = parents.Length;
+    }
+
+    /// <summary>Log-probabilities of all candidates: the first id from the prompt's logits, the others from rows that feed
+    /// the ids before them; candidates share the prompt's keys and values.</summary>
+    private void Rank(RankingWork work, KvSequence prompt, TensorView logits)
+    {
+        float[][] result = new float[work.Candidates.Count][];
+        float[] values = new float[work.Candidates.Count == 0 ? 0 : work.Candidates.Max(c => c.Length)];
+        for (int c = 0; c < result.Length; c++)
+        {
+            int[] ids = work.Candidates[c];
+            result[c] = new float[ids.Length];
+            if (ids.Length > 0)
+            {
+                // Every candidate starts from the prompt's last row; those logits are overwritten by the next step.
+                LogProbs(logits, ids.AsSpan(0, 1), result[c].AsSpan(0, 1), "rank.first");
+            }
+        }
+        for (int c = 0; c < result.Length; c++)
+        {
+            work.Cancellation.ThrowIfCancellationRequested();
+            int[] ids = work.Candidates[c];
+            if (ids.Length < 2)
+            {
+                continue;
+            }
+            var sequence = new KvSequence(_pool, _config.Llm.MaxPositions);
+            sequence.ShareFrom(prompt);
+            try
+            {
+                _step.Clear();
+                for (int i = 0; i < ids.Length - 1; i++)
+                {
+                    _step.AddRow(sequence, ids[i]);
+                    _step.WantLogits();
+                }
+                _step.EndSequence(sequence);
+                var (layout, stepIds, logitRows) = _step.Upload(_queue, _cache);
+                var x = _workspace.Rent("llm.x", 1, ids.Length - 1, _config.Llm.HiddenSize);
+                _weights.Llm.Embed(_queue, stepIds, x);
+                _weights.Llm.Forward(_queue, _workspace, x, _cache, layout, Trace, work.Cancellation);
+                var rest = _weights.Llm.Logits(_queue, _workspace, x, logitRows, Trace);
+                LogProbs(rest, ids.AsSpan(1), result[c].AsSpan(1), "rank.rest");
+            }
+            finally
+            {
+                sequence.Clear();
+            }
+        }
+        if (result.Any(r => r.Any(v => !float.IsFinite(v))))
+        {
+            throw new NumericException("logits", "NaN or infinity while ranking: the weights are damaged, or a " +
+                "half-precision format overflowed");
+        }
+        work.LogProbs = result;
+    }
+
+    private void LogProbs(TensorView logits, ReadOnlySpan<int> targets, Span<float> values, string name)
+    {
+        var device = _workspace.Rent(name + ".targets", ElementType.I32, 1, 1, targets.Length);
+        var output = _workspace.Rent(name + ".log_probs", ElementType.F32, 1, 1, targets.Length);
+        _queue.Upload(targets, device);
+        _queue.TokenLogProbs(logits, device, output);
+        _queue.ReadBack(output, values);
+    }
+
+    private void Finish(EngineWork work)
+    {
+        if (work is GenerationWork generation)
+        {
+            ClearRows(generation);
+        }
+        Unreserve(work);
+        work.Complete();
+    }
+
+    private void Drop(GenerationWork work, Exception error)
+    {
+        Remove(work);
+        ClearRows(work);
+        Unreserve(work);
+        work.Fail(error);
+    }
+
+    private void Remove(GenerationWork work)
+    {
+        if (_active.Remove(work))
+        {
+            _activeRows -= work.DecodeRows;
+        }
+    }
+
+    private static void ClearRows(GenerationWork work)
+    {
+        foreach (var row in work.Rows)
+        {
+            row.Clear();
+        }
+        foreach (var row in work.NextRows)
+        {
+            row.Clear();
+        }
+    }
+
+    private void Unreserve(EngineWork work)
+    {
+        if (_reserved.Remove(work, out int blocks))
+        {
+            _reservedBlocks -= blocks;
+        }
+    }
+
+    /// <summary>Runs the part of a request that is its own; whatever it throws is that request's failure.</summary>
+    private void Guard(EngineWork work, Action action)
+    {
+        try
+        {
+            action();
+        }
+        catch (Exception e)
+        {
+            Unreserve(work);
+            work.Fail(e);
+        }
+    }
+
+    private static TimeSpan Lap(ref long start)
+    {
+        long now = Stopwatch.GetTimestamp();
+        var took = Stopwatch.GetElapsedTime(start, now);
+        start = now;
+        return took;
+    }
+}

@@ -1,0 +1,153 @@
+using System.Runtime.InteropServices;
+using SamEngine.Compute;
+using SamEngine.Decoding;
+
+namespace SamEngine.Model;
+
+/// <summary>Inputs and outputs of the token selection of a step, for all requests in it. Allocated once for the largest
+/// step; nothing is allocated per step.</summary>
+internal sealed class SelectionBuffers : IDisposable
+{
+    private readonly int _mostIds;
+    private readonly int _mostBanned;
+    private readonly int _mostCandidates;
+    private readonly int[] _groups;
+    private readonly int[] _logitRows;
+    private readonly float[] _rowScores;
+    private readonly int[] _penaltyIds;
+    private readonly int[] _bannedIds;
+    private readonly float[] _scores;
+    private readonly int[] _rows;
+    private readonly int[] _tokens;
+    private readonly int[] _nonFinite;
+    private readonly DeviceBuffer _deviceGroups;
+    private readonly DeviceBuffer _deviceLogitRows;
+    private readonly DeviceBuffer _deviceRowScores;
+    private readonly DeviceBuffer _devicePenaltyIds;
+    private readonly DeviceBuffer _deviceBannedIds;
+    private readonly DeviceBuffer _deviceScores;
+    private readonly DeviceBuffer _deviceRows;
+    private readonly DeviceBuffer _deviceTokens;
+    private readonly DeviceBuffer _deviceNonFinite;
+    private int _groupCount;
+    private int _rowCount;
+    private int _idColumns;
+    private int _bannedColumns;
+    private int _candidates;
+
+    public SelectionBuffers(Backend backend, int mostRows, int mostIds, int mostBanned)
+    {
+        _mostIds = mostIds;
+        _mostBanned = mostBanned;
+        _mostCandidates = 2 * GenerationSettings.MostBeams;
+        _groups = new int[mostRows * SelectionGroup.Columns];
+        _logitRows = new int[mostRows];
+        _rowScores = new float[mostRows];
+        _penaltyIds = new int[mostRows * mostIds];
+        _bannedIds = new int[mostRows * mostBanned];
+        _scores = new float[mostRows * _mostCandidates];
+        _rows = new int[_scores.Length];
+        _tokens = new int[_scores.Length];
+        _nonFinite = new int[mostRows];
+        _deviceGroups = backend.Allocate(ElementType.I32, _groups.Length, "selection groups");
+        _deviceLogitRows = backend.Allocate(ElementType.I32, _logitRows.Length, "selection rows");
+        _deviceRowScores = backend.Allocate(ElementType.F32, _rowScores.Length, "selection scores");
+        _devicePenaltyIds = backend.Allocate(ElementType.I32, _penaltyIds.Length, "penalty ids");
+        _deviceBannedIds = backend.Allocate(ElementType.I32, _bannedIds.Length, "banned ids");
+        _deviceScores = backend.Allocate(ElementType.F32, _scores.Length, "candidate scores");
+        _deviceRows = backend.Allocate(ElementType.I32, _rows.Length, "candidate rows");
+        _deviceTokens = backend.Allocate(ElementType.I32, _tokens.Length, "candidate tokens");
+        _deviceNonFinite = backend.Allocate(ElementType.I32, _nonFinite.Length, "non-finite flags");
+    }
+
+    /// <summary>Starts a step; lists get as wide as the widest search needs.</summary>
+    public void Clear() => _groupCount = _rowCount = _idColumns = _bannedColumns = _candidates = 0;
+
+    /// <summary>First pass: finds the widths all searches of the step need.</summary>
+    public void Measure(TokenSearch search)
+    {
+        for (int row = 0; row < search.SelectionRows; row++)
+        {
+            _idColumns = Math.Max(_idColumns, search.PenaltyIds(row).Length);
+        }
+        _bannedColumns = Math.Max(Math.Max(_bannedColumns, search.BannedIds.Length), 1);
+        _candidates = Math.Max(_candidates, search.Candidates);
+    }
+
+    /// <summary>Second pass: adds a search whose first fed row gave logits row <paramref name="firstLogitsRow"/>.</summary>
+    public void Add(TokenSearch search, int firstLogitsRow)
+    {
+        var group = new SelectionGroup { FirstRow = _rowCount };
+        search.Fill(ref group);
+        MemoryMarshal.Write(MemoryMarshal.AsBytes(_groups.AsSpan(_groupCount * SelectionGroup.Columns)), in group);
+        Put(search.BannedIds, _bannedIds.AsSpan(_groupCount * _bannedColumns, _bannedColumns));
+        for (int row = 0; row < search.SelectionRows; row++)
+        {
+            _logitRows[_rowCount] = firstLogitsRow + search.LogitsRow(row);
+            _rowScores[_rowCount] = search.RowScore(row);
+            Put(search.PenaltyIds(row), _penaltyIds.AsSpan(_rowCount * _idColumns, _idColumns));
+            _rowCount++;
+        }
+        _groupCount++;
+    }
+
+    /// <summary>Runs the selection and waits for its result.</summary>
+    public void Run(ComputeQueue queue, TensorView logits)
+    {
+        var inputs = new SelectionInputs(
+            Upload(queue, _deviceGroups.View(_groupCount, SelectionGroup.Columns), _groups),
+            Upload(queue, _deviceLogitRows.View(1, _rowCount), _logitRows),
+            Upload(queue, _deviceRowScores.View(1, _rowCount), _rowScores),
+            Upload(queue, _devicePenaltyIds.View(_rowCount, _idColumns), _penaltyIds),
+            Upload(queue, _deviceBannedIds.View(_groupCount, _bannedColumns), _bannedIds));
+        var outputs = new SelectionOutputs(_deviceScores.View(_groupCount, _candidates),
+            _deviceRows.View(_groupCount, _candidates), _deviceTokens.View(_groupCount, _candidates),
+            _deviceNonFinite.View(1, _groupCount));
+        queue.SelectTokens(logits, inputs, outputs);
+        int count = _groupCount * _candidates;
+        queue.ReadBack(outputs.Scores, _scores.AsSpan(0, count));
+        queue.ReadBack(outputs.Rows, _rows.AsSpan(0, count));
+        queue.ReadBack(outputs.Tokens, _tokens.AsSpan(0, count));
+        queue.ReadBack(outputs.NonFinite, _nonFinite.AsSpan(0, _groupCount));
+    }
+
+    /// <summary>Hands the candidates of group <paramref name="index"/> to its search.</summary>
+    /// <exception cref="NumericException">The logits held NaN or infinity.</exception>
+    public void Advance(int index, TokenSearch search)
+    {
+        if (_nonFinite[index] != 0)
+        {
+            throw new NumericException("logits", $"NaN or infinity at step {search.Steps}: the weights are damaged, or a " +
+                "half-precision format overflowed; load the model with F32 weights, or check it with 'sam model inspect'");
+        }
+        int first = index * _candidates;
+        search.Advance(_scores.AsSpan(first, search.Candidates), _rows.AsSpan(first, search.Candidates),
+            _tokens.AsSpan(first, search.Candidates));
+    }
+
+    public void Dispose()
+    {
+        _deviceGroups.Dispose();
+        _deviceLogitRows.Dispose();
+        _deviceRowScores.Dispose();
+        _devicePenaltyIds.Dispose();
+        _deviceBannedIds.Dispose();
+        _deviceScores.Dispose();
+        _deviceRows.Dispose();
+        _deviceTokens.Dispose();
+        _deviceNonFinite.Dispose();
+    }
+
+    private static void Put(ReadOnlySpan<int> ids, Span<int> list)
+    {
+        ids.CopyTo(list);
+        list[ids.Length..].Fill(-1);
+    }
+
+    private static TensorView Upload<T>(ComputeQueue queue, TensorView view, T[] values)
+        where T : unmanaged
+    {
+        queue.Upload<T>(values.AsSpan(0, (int)view.Count), view);
+        return view;
+    }
+}
