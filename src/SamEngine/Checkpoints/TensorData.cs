@@ -67,6 +67,32 @@ internal sealed class TensorData(
         return new ReadOnlySpan<byte>((byte*)Address + start, length);
     }
 
+    /// <summary>Elements <paramref name="start"/>..+<paramref name="count"/> as a one-dimensional tensor.</summary>
+    public TensorData Part(long start, int count)
+    {
+        int size = DType.ByteSize();
+        _ = Slice(checked(start * size), checked(count * size));
+        return new TensorData(Name, DType, [count], Address + (nint)(start * size), (long)count * size, Owner);
+    }
+
+    /// <summary>No element is NaN or infinite.</summary>
+    public bool IsFinite()
+    {
+        switch (DType)
+        {
+            case TensorDType.F32:
+                return AllBelow(MemoryMarshal.Cast<byte, uint>(Bytes), 0x7F800000u);
+            case TensorDType.F16:
+                return AllBelow(MemoryMarshal.Cast<byte, ushort>(Bytes), (ushort)0x7C00);
+            case TensorDType.BF16:
+                return AllBelow(MemoryMarshal.Cast<byte, ushort>(Bytes), (ushort)0x7F80);
+            case TensorDType.F64:
+                return AllBelow(MemoryMarshal.Cast<byte, ulong>(Bytes), 0x7FF0000000000000u);
+            default:
+                return true;
+        }
+    }
+
     /// <summary>All elements as fp32, whatever numeric type they are stored in.</summary>
     public float[] ToFloats()
     {
@@ -109,6 +135,20 @@ internal sealed class TensorData(
         return float.IsNaN(value)
             ? (ushort)((bits >> 16) | 0x40)
             : (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+    }
+
+    /// <summary>Whether no element has all bits of the exponent set.</summary>
+    private static bool AllBelow<T>(ReadOnlySpan<T> bits, T exponent)
+        where T : unmanaged, System.Numerics.IBinaryInteger<T>
+    {
+        foreach (T value in bits)
+        {
+            if ((value & exponent) == exponent)
+            {
+                return false;
+            }
+        }
+        return true;
     }
 
     private void Widen(ReadOnlySpan<byte> source, Span<float> values)

@@ -1,0 +1,410 @@
+using System.Text.Json;
+using SamEngine.Model;
+using SamEngine.Text;
+
+namespace SamEngine.Checkpoints;
+
+/// <summary>What to convert.</summary>
+public sealed record ConvertOptions
+{
+    /// <summary>The LAVIS checkpoint with the vision encoder, Q-Former and projection (<c>.pth</c>).</summary>
+    public required string InstructBlip { get; init; }
+
+    /// <summary>The SAM checkpoint with the trained adapters (<c>.pth</c>); null converts plain InstructBLIP.</summary>
+    public string? Sam { get; init; }
+
+    /// <summary>The language model's Hugging Face folder.</summary>
+    public required string Llm { get; init; }
+
+    /// <summary>bert-base-uncased <c>vocab.txt</c> for the Q-Former; null leaves it out.</summary>
+    public string? BertVocabulary { get; init; }
+
+    /// <summary>Where to write; must not exist, or be empty.</summary>
+    public required string Output { get; init; }
+
+    /// <summary>Type of the weight matrices: "f32", "f16", "bf16".</summary>
+    public string DType { get; init; } = "bf16";
+
+    /// <summary>A config.json with what the checkpoints do not state (heads, eps) or state differently.</summary>
+    public string? Config { get; init; }
+
+    /// <summary>Bytes of a shard.</summary>
+    public long MaxShardBytes { get; init; } = 4L << 30;
+}
+
+/// <summary>How far a conversion is.</summary>
+/// <param name="Tensor">The tensor being written.</param>
+/// <param name="BytesDone">Bytes written.</param>
+/// <param name="BytesTotal">Bytes to write.</param>
+public readonly record struct ConvertProgress(string Tensor, long BytesDone, long BytesTotal);
+
+/// <summary>
+/// Writes one model folder from the published checkpoints: configuration, sharded safetensors under the canonical names,
+/// tokenizer files, generation defaults. Tensors are streamed, so memory stays bounded; the folder gets its name only when
+/// it is complete.
+/// </summary>
+public static class CheckpointConverter
+{
+    private const int PieceElements = 1 << 20;
+
+    /// <summary>Converts; returns notes a user should see.</summary>
+    /// <exception cref="CheckpointException">An input is not what it should be; nothing is left behind.</exception>
+    public static IReadOnlyList<string> Convert(ConvertOptions options, IProgress<ConvertProgress>? progress = null,
+        CancellationToken cancellation = default)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        var dtype = options.DType.ToUpperInvariant() switch
+        {
+            "F32" => TensorDType.F32,
+            "F16" => TensorDType.F16,
+            "BF16" => TensorDType.BF16,
+            _ => throw new RequestException(nameof(options.DType), $"is '{options.DType}', expected f32, f16 or bf16"),
+        };
+        string output = System.IO.Path.GetFullPath(options.Output);
+        if (File.Exists(output) || (Directory.Exists(output) && Directory.EnumerateFileSystemEntries(output).Any()))
+        {
+            throw new CheckpointException(output, "already exists and is not empty; name another folder or remove it");
+        }
+        using var sources = new Sources(options);
+        string partial = $"{output}.partial-{Environment.ProcessId}";
+        try
+        {
+            Directory.CreateDirectory(partial);
+            sources.Write(partial, dtype, progress, cancellation);
+            if (Directory.Exists(output))
+            {
+                Directory.Delete(output);
+            }
+            Directory.Move(partial, output);
+            return sources.Notes;
+        }
+        catch (Exception e)
+        {
+            if (Directory.Exists(partial))
+            {
+                Directory.Delete(partial, recursive: true);
+            }
+            if (e is IOException or UnauthorizedAccessException)
+            {
+                throw new CheckpointException(output, "can't be written: " + e.Message, e);
+            }
+            throw;
+        }
+    }
+
+    /// <summary>The opened inputs under canonical names.</summary>
+    private sealed class Sources : IDisposable
+    {
+        private readonly ConvertOptions _options;
+        private readonly List<TensorStore> _stores = [];
+        private readonly SortedDictionary<string, (TensorStore Store, string Name)> _homes = new(StringComparer.Ordinal);
+        private readonly SamConfig _config;
+        private readonly bool _appendPad;
+
+        public Sources(ConvertOptions options)
+        {
+            _options = options;
+            try
+            {
+                Add(TorchZipFile.Open(options.InstructBlip), "");
+                if (options.Sam is not null)
+                {
+                    Add(TorchZipFile.Open(options.Sam), "");
+                }
+                else
+                {
+                    Notes.Add("no SAM checkpoint was given: the result is plain InstructBLIP, images do not guide each other");
+                }
+                foreach (var store in OpenLlm(options.Llm))
+                {
+                    Add(store, "llm_model.");
+                }
+                int embedded = Rows("llm_model.model.embed_tokens.weight");
+                string tokenizer = System.IO.Path.Combine(options.Llm, SamCheckpoint.TokenizerName);
+                _appendPad = File.Exists(tokenizer) && VicunaTokenizer.Load(tokenizer).PieceCount == embedded;
+                _config = options.Config is { } path ? SamConfig.Load(path, Stated(options.Llm)) : Stated(options.Llm);
+                if (_appendPad && _config.Llm.VocabularySize == embedded)
+                {
+                    _config = _config with { Llm = _config.Llm with { VocabularySize = embedded + 1, PadTokenId = embedded } };
+                }
+            }
+            catch
+            {
+                Dispose();
+                throw;
+            }
+        }
+
+        public List<string> Notes { get; } = [];
+
+        public void Write(string folder, TensorDType dtype, IProgress<ConvertProgress>? progress, CancellationToken cancellation)
+        {
+            var skipped = _homes.Keys.Where(SamCheckpoint.IsSuperfluous).ToList();
+            if (skipped.Count > 0)
+            {
+                Notes.Add($"left out {skipped.Count} tensors the model does not need, such as {skipped[0]}");
+            }
+            var tensors = new List<(string Name, TensorDType DType, long[] Shape)>();
+            foreach (string name in _homes.Keys.Except(skipped))
+            {
+                var tensor = Get(name);
+                if (!tensor.DType.IsFloat())
+                {
+                    throw new CheckpointException(Home(name).Path, $"tensor '{name}' is {tensor.DType}, expected floating point");
+                }
+                long[] shape = [.. tensor.Shape];
+                if (IsPadded(name))
+                {
+                    shape[0]++;
+                }
+                tensors.Add((name, StoredAs(tensor, dtype), shape));
+            }
+            var shards = Shards(tensors);
+            long total = tensors.Sum(t => SafetensorsWriter.ByteLength(t.DType, t.Shape));
+            long done = 0;
+            var map = new SortedDictionary<string, string>(StringComparer.Ordinal);
+            for (int i = 0; i < shards.Count; i++)
+            {
+                string file = shards.Count == 1 ? SafetensorsFolder.SingleName
+                    : $"model-{i + 1:00000}-of-{shards.Count:00000}.safetensors";
+                using var writer = new SafetensorsWriter(System.IO.Path.Combine(folder, file), shards[i],
+                    new Dictionary<string, string> { ["format"] = "pt" });
+                foreach (var (name, type, shape) in shards[i])
+                {
+                    cancellation.ThrowIfCancellationRequested();
+                    progress?.Report(new ConvertProgress(name, done, total));
+                    WriteTensor(writer, name, type);
+                    done += SafetensorsWriter.ByteLength(type, shape);
+                    map.Add(name, file);
+                }
+                writer.Complete();
+            }
+            if (shards.Count > 1)
+            {
+                WriteIndex(System.IO.Path.Combine(folder, SafetensorsFolder.IndexName), map, total);
+            }
+            WriteRest(folder);
+            // The result must load; a tensor that is missing or misshapen is named now, not at the first use.
+            using (var written = SamCheckpoint.Open(folder))
+            {
+                CheckpointShapes.Check(written);
+            }
+            progress?.Report(new ConvertProgress("", total, total));
+        }
+
+        public void Dispose()
+        {
+            foreach (var store in _stores)
+            {
+                store.Dispose();
+            }
+        }
+
+        private static IEnumerable<TensorStore> OpenLlm(string folder)
+        {
+            if (!Directory.Exists(folder))
+            {
+                throw new CheckpointException(folder, "is not a folder; expected the language model's Hugging Face folder");
+            }
+            if (SafetensorsFolder.IsIn(folder))
+            {
+                yield return SafetensorsFolder.Open(folder);
+                yield break;
+            }
+            string index = System.IO.Path.Combine(folder, "pytorch_model.bin.index.json");
+            string single = System.IO.Path.Combine(folder, "pytorch_model.bin");
+            if (File.Exists(index))
+            {
+                foreach (string shard in ShardIndex.Read(index).Values.Distinct(StringComparer.Ordinal))
+                {
+                    yield return TorchZipFile.Open(ShardIndex.Resolve(folder, shard, index));
+                }
+            }
+            else if (File.Exists(single))
+            {
+                yield return TorchZipFile.Open(single);
+            }
+            else
+            {
+                throw new CheckpointException(folder,
+                    "has no model.safetensors, pytorch_model.bin, or an index of shards of either");
+            }
+        }
+
+        private void Add(TensorStore store, string prefix)
+        {
+            _stores.Add(store);
+            foreach (string name in store.Names)
+            {
+                if (prefix.Length > 0 && _homes.TryGetValue(prefix + name, out var other))
+                {
+                    throw new CheckpointException(store.Path, $"tensor '{name}' is also in '{other.Store.Path}'");
+                }
+                _homes[prefix + name] = (store, name);
+            }
+        }
+
+        private TensorStore Home(string name) => _homes[name].Store;
+
+        private TensorData Get(string name) => _homes.TryGetValue(name, out var home)
+            && home.Store.TryGet(home.Name, out var tensor) ? tensor
+            : throw new CheckpointException(_options.InstructBlip, $"and the other inputs have no tensor '{name}'");
+
+        private int Rows(string name) => checked((int)Get(name).Shape[0]);
+
+        private bool IsPadded(string name) =>
+            _appendPad && (name is "llm_model.model.embed_tokens.weight" or "llm_model.lm_head.weight");
+
+        /// <summary>Matrices take the type asked for; small and sensitive tensors keep fp32.</summary>
+        private static TensorDType StoredAs(TensorData tensor, TensorDType dtype) =>
+            tensor.Shape.Count >= 2 && tensor.Shape[0] > 1 ? dtype : TensorDType.F32;
+
+        /// <summary>What the checkpoints state by their shapes and by the language model's config.json.</summary>
+        private SamConfig Stated(string llmFolder)
+        {
+            var d = SamConfig.Published;
+            int Layers(string prefix) => _homes.Keys.Where(n => n.StartsWith(prefix, StringComparison.Ordinal))
+                .Select(n => int.TryParse(n.AsSpan(prefix.Length, n.IndexOf('.', prefix.Length) - prefix.Length), out int i)
+                    ? i + 1 : 0).DefaultIfEmpty(0).Max();
+            var llm = d.Llm;
+            string config = System.IO.Path.Combine(llmFolder, SamCheckpoint.ConfigName);
+            if (File.Exists(config))
+            {
+                // Hugging Face's fields have the same names, at the top level.
+                using var json = JsonDocument.Parse(File.ReadAllBytes(config), new JsonDocumentOptions { MaxDepth = 16 });
+                llm = LlamaConfig.Parse(new ConfigSection(json.RootElement, config, ""), d.Llm);
+            }
+            var query = Get("query_tokens");
+            var patch = Get("visual_encoder.patch_embed.proj.weight");
+            var positions = Get("visual_encoder.pos_embed");
+            int width = (int)patch.Shape[0];
+            int patchSize = (int)patch.Shape[^1];
+            int side = (int)Math.Round(Math.Sqrt(Math.Max(1, positions.Shape[1] - 1)));
+            int layers = Layers("Qformer.bert.encoder.layer.");
+            return d with
+            {
+                Vision = d.Vision with
+                {
+                    Width = width,
+                    PatchSize = patchSize,
+                    ImageSize = side * patchSize,
+                    Depth = Layers("visual_encoder.blocks."),
+                    MlpHidden = Rows("visual_encoder.blocks.0.mlp.fc1.weight"),
+                },
+                QFormer = d.QFormer with
+                {
+                    HiddenSize = (int)query.Shape[^1],
+                    QueryTokens = (int)query.Shape[1],
+                    Layers = layers,
+                    EncoderWidth = width,
+                    IntermediateSize = Rows("Qformer.bert.encoder.layer.0.intermediate_query.dense.weight"),
+                    VocabularySize = Rows("Qformer.bert.embeddings.word_embeddings.weight"),
+                    MaxPositions = Rows("Qformer.bert.embeddings.position_embeddings.weight"),
+                    OneToMultipleLayer = layers - 1,
+                    MultipleToOneLayer = layers - 1,
+                },
+                Llm = llm,
+            };
+        }
+
+        private List<List<(string Name, TensorDType DType, long[] Shape)>> Shards(
+            List<(string Name, TensorDType DType, long[] Shape)> tensors)
+        {
+            var shards = new List<List<(string, TensorDType, long[])>> { new() };
+            long bytes = 0;
+            foreach (var tensor in tensors)
+            {
+                long size = SafetensorsWriter.ByteLength(tensor.DType, tensor.Shape);
+                if (bytes > 0 && bytes + size > _options.MaxShardBytes)
+                {
+                    shards.Add([]);
+                    bytes = 0;
+                }
+                shards[^1].Add(tensor);
+                bytes += size;
+            }
+            return shards;
+        }
+
+        private void WriteTensor(SafetensorsWriter writer, string name, TensorDType type)
+        {
+            var tensor = Get(name);
+            writer.Begin(name);
+            byte[] buffer = new byte[PieceElements * type.ByteSize()];
+            for (long done = 0; done < tensor.Count; done += PieceElements)
+            {
+                int count = (int)Math.Min(PieceElements, tensor.Count - done);
+                var piece = tensor.Part(done, count);
+                if (!piece.IsFinite())
+                {
+                    throw new CheckpointException(Home(name).Path, $"tensor '{name}' holds NaN or infinity: the file is damaged");
+                }
+                var target = buffer.AsSpan(0, count * type.ByteSize());
+                piece.CopyAs(type, target);
+                writer.Write(target);
+            }
+            if (IsPadded(name))
+            {
+                writer.Write(new byte[checked((int)(tensor.Shape[1] * type.ByteSize()))]);
+            }
+        }
+
+        private void WriteRest(string folder)
+        {
+            using (var config = File.Create(System.IO.Path.Combine(folder, SamCheckpoint.ConfigName)))
+            {
+                _config.Write(config);
+            }
+            string tokenizer = System.IO.Path.Combine(_options.Llm, SamCheckpoint.TokenizerName);
+            if (File.Exists(tokenizer))
+            {
+                File.Copy(tokenizer, System.IO.Path.Combine(folder, SamCheckpoint.TokenizerName));
+            }
+            else
+            {
+                Notes.Add($"{_options.Llm} has no {SamCheckpoint.TokenizerName}: the model can't read prompts until one is there");
+            }
+            if (_options.BertVocabulary is { } vocabulary)
+            {
+                QFormerTokenizer.Load(vocabulary);
+                File.Copy(vocabulary, System.IO.Path.Combine(folder, SamCheckpoint.VocabularyName));
+            }
+            else
+            {
+                Notes.Add($"no BERT vocabulary was given: the model can't read prompts until {SamCheckpoint.VocabularyName} is there");
+            }
+            using var stream = File.Create(System.IO.Path.Combine(folder, SamCheckpoint.GenerationConfigName));
+            using var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true });
+            json.WriteStartObject();
+            json.WriteNumber("num_beams", 5);
+            json.WriteNumber("repetition_penalty", 1.5);
+            json.WriteNumber("length_penalty", 1.0);
+            json.WriteNumber("max_length", 256);
+            json.WriteNumber("min_length", 1);
+            if (_appendPad)
+            {
+                json.WriteStartArray("suppress_tokens");
+                json.WriteNumberValue(_config.Llm.PadTokenId);
+                json.WriteEndArray();
+            }
+            json.WriteEndObject();
+        }
+
+        private static void WriteIndex(string path, SortedDictionary<string, string> map, long total)
+        {
+            using var stream = File.Create(path);
+            using var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true });
+            json.WriteStartObject();
+            json.WriteStartObject("metadata");
+            json.WriteNumber("total_size", total);
+            json.WriteEndObject();
+            json.WriteStartObject("weight_map");
+            foreach (var (name, file) in map)
+            {
+                json.WriteString(name, file);
+            }
+            json.WriteEndObject();
+            json.WriteEndObject();
+        }
+    }
+}
