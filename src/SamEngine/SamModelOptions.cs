@@ -2,7 +2,7 @@ using SamEngine.Compute;
 
 namespace SamEngine;
 
-/// <summary>How <c>SamModel.LoadAsync</c> opens a model and what it may use.</summary>
+/// <summary>How <see cref="SamModel.LoadAsync"/> opens a model and what it may use.</summary>
 public sealed record SamModelOptions
 {
     /// <summary>Where to compute. Default: the native CPU backend.</summary>
@@ -28,6 +28,9 @@ public sealed record SamModelOptions
     /// <summary>Tokens that the key/value memory holds over all running requests; 0 takes twice the model's context. Memory
     /// is touched only as it is used. Requests that do not fit wait for others to end.</summary>
     public int KvCacheTokens { get; init; }
+
+    /// <summary>Most that a picture may demand.</summary>
+    public ImageLimits ImageLimits { get; init; } = new();
 }
 
 /// <summary>A kind of backend.</summary>

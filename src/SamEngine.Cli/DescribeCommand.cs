@@ -1,0 +1,156 @@
+using System.CommandLine;
+using System.Text.Json;
+
+namespace SamEngine.Cli;
+
+/// <summary><c>sam describe</c>: pictures and a prompt in, text out as it is generated.</summary>
+internal static class DescribeCommand
+{
+    private const string DefaultPrompt = "Sum up the common factor in these pictures.";
+
+    public static Command Create()
+    {
+        var images = new Argument<string[]>("pictures")
+        {
+            Description = "Picture files, in order",
+            Arity = ArgumentArity.OneOrMore,
+        };
+        var prompt = new Option<string>("--prompt", "-p")
+        {
+            Description = "What to say about them",
+            DefaultValueFactory = _ => DefaultPrompt,
+        };
+        var beams = new Option<int?>("--beams") { Description = "Beams of the search (model's default, else 5); 1: greedy" };
+        var maxLength = new Option<int?>("--max-length") { Description = "Most ids, the start id counted (256)" };
+        var minLength = new Option<int?>("--min-length") { Description = "Least ids before the text may end (1)" };
+        var repetition = new Option<float?>("--repetition-penalty") { Description = "1: off (1.5)" };
+        var length = new Option<float?>("--length-penalty") { Description = "Power of the length that divides scores (1)" };
+        var sample = new Option<bool?>("--sample") { Description = "Draw tokens; with several beams: beam sampling" };
+        var temperature = new Option<float?>("--temperature") { Description = "Of the draws (1)" };
+        var topK = new Option<int?>("--top-k") { Description = "Draw among the best k; 0: all (50)" };
+        var topP = new Option<float?>("--top-p") { Description = "Draw among the smallest set with this probability (0.9)" };
+        var seed = new Option<ulong?>("--seed") { Description = "Of the draws" };
+        var stop = new Option<string[]>("--stop") { Description = "Text that ends the generation; may be repeated" };
+        var best = new Option<int?>("--n-best") { Description = "Texts to return (1)" };
+        var guidance = new Option<Guidance>("--guidance") { Description = "Whether the pictures guide each other: on, off, auto" };
+        var json = new Option<bool>("--json") { Description = "Print one JSON object at the end instead of text" };
+        var quiet = new Option<bool>("--quiet", "-q") { Description = "Nothing but the text and errors" };
+        var command = new Command("describe", "Say what links the pictures")
+        {
+            images, prompt, beams, maxLength, minLength, repetition, length, sample, temperature, topK, topP, seed, stop, best,
+            guidance, json, quiet,
+        };
+        var model = new ModelOptions();
+        model.AddTo(command);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            bool silent = parsed.GetValue(quiet);
+            using var loaded = await model.LoadAsync(parsed, silent, cancellation);
+            var request = new DescribeRequest
+            {
+                Images = [.. parsed.GetRequiredValue(images).Select(SamImage.FromFile)],
+                Prompt = parsed.GetRequiredValue(prompt),
+                Guidance = parsed.GetValue(guidance),
+                Options = new GenerationOptions
+                {
+                    NumBeams = parsed.GetValue(beams),
+                    MaxLength = parsed.GetValue(maxLength),
+                    MinLength = parsed.GetValue(minLength),
+                    RepetitionPenalty = parsed.GetValue(repetition),
+                    LengthPenalty = parsed.GetValue(length),
+                    DoSample = parsed.GetValue(sample),
+                    Temperature = parsed.GetValue(temperature),
+                    TopK = parsed.GetValue(topK),
+                    TopP = parsed.GetValue(topP),
+                    Seed = parsed.GetValue(seed),
+                    StopStrings = parsed.GetValue(stop) is { Length: > 0 } stops ? stops : null,
+                    NumReturnSequences = parsed.GetValue(best),
+                },
+            };
+            bool asJson = parsed.GetValue(json);
+            DescribeResult? result = null;
+            await foreach (var piece in loaded.DescribeAsync(request, cancellation))
+            {
+                if (!asJson && piece.Text.Length > 0)
+                {
+                    await Console.Out.WriteAsync(piece.Text);
+                    await Console.Out.FlushAsync(cancellation);
+                }
+                result = piece.Result;
+            }
+            if (asJson)
+            {
+                WriteJson(result!);
+                return ExitCodes.Success;
+            }
+            await Console.Out.WriteLineAsync();
+            foreach (var other in result!.Texts.Skip(1))
+            {
+                await Console.Out.WriteLineAsync(other.Text);
+            }
+            if (!silent)
+            {
+                var u = result.Usage;
+                string seeded = result.Seed is { } s ? $", seed {s}" : "";
+                await Console.Error.WriteLineAsync(
+                    $"{u.InputTokens} tokens in ({u.VisualTokens} visual), {u.OutputTokens} out, guidance " +
+                    $"{(result.Guided ? "on" : "off")}{seeded}; images {Units.Time(u.Images)}, vision {Units.Time(u.Vision)}, " +
+                    $"q-former {Units.Time(u.QFormer)}, prefill {Units.Time(u.Prefill)}, decode {Units.Time(u.Decode)}");
+            }
+            return ExitCodes.Success;
+        });
+        return command;
+    }
+
+    private static void WriteJson(DescribeResult result)
+    {
+        using var stream = Console.OpenStandardOutput();
+        using (var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true }))
+        {
+            json.WriteStartObject();
+            json.WriteString("text", result.Text);
+            json.WriteStartArray("texts");
+            foreach (var text in result.Texts)
+            {
+                json.WriteStartObject();
+                json.WriteString("text", text.Text);
+                json.WriteNumber("score", text.Score);
+                json.WriteString("finish_reason", text.FinishReason switch
+                {
+                    FinishReason.EndOfText => "end_of_text",
+                    FinishReason.StopString => "stop_string",
+                    _ => "length",
+                });
+                json.WriteStartArray("token_ids");
+                foreach (int id in text.TokenIds)
+                {
+                    json.WriteNumberValue(id);
+                }
+                json.WriteEndArray();
+                json.WriteEndObject();
+            }
+            json.WriteEndArray();
+            json.WriteBoolean("guided", result.Guided);
+            if (result.Seed is { } seed)
+            {
+                json.WriteNumber("seed", seed);
+            }
+            json.WriteStartObject("usage");
+            var u = result.Usage;
+            json.WriteNumber("input_tokens", u.InputTokens);
+            json.WriteNumber("visual_tokens", u.VisualTokens);
+            json.WriteNumber("output_tokens", u.OutputTokens);
+            json.WriteNumber("images_ms", u.Images.TotalMilliseconds);
+            json.WriteNumber("queued_ms", u.Queued.TotalMilliseconds);
+            json.WriteNumber("vision_ms", u.Vision.TotalMilliseconds);
+            json.WriteNumber("qformer_ms", u.QFormer.TotalMilliseconds);
+            json.WriteNumber("prefill_ms", u.Prefill.TotalMilliseconds);
+            json.WriteNumber("decode_ms", u.Decode.TotalMilliseconds);
+            json.WriteNumber("total_ms", u.Total.TotalMilliseconds);
+            json.WriteNumber("qformer_layer_runs", u.QFormerLayerRuns);
+            json.WriteEndObject();
+            json.WriteEndObject();
+        }
+        stream.Write("\n"u8);
+    }
+}

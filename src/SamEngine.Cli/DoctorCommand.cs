@@ -1,0 +1,38 @@
+using System.CommandLine;
+using System.Runtime.InteropServices;
+using SamEngine.Compute.Cpu;
+
+namespace SamEngine.Cli;
+
+/// <summary><c>sam doctor</c>: what would run here, every library tried, and what to do about what failed.</summary>
+internal static class DoctorCommand
+{
+    public static Command Create()
+    {
+        var command = new Command("doctor", "Print every library tried, the instruction set found, and what is wrong");
+        command.SetAction(_ =>
+        {
+            Console.Out.WriteLine($"system: {RuntimeInformation.OSDescription} {RuntimeInformation.RuntimeIdentifier}, " +
+                $".NET {Environment.Version}, {Environment.ProcessorCount} processors");
+            Console.Out.WriteLine($"memory: {Units.Bytes(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes)} available to the process");
+            int code = ExitCodes.Success;
+            try
+            {
+                using var backend = new CpuBackend();
+                Console.Out.WriteLine($"backend cpu: {backend.Info.InstructionSet} kernels on {backend.Info.Device}, " +
+                    $"{backend.Info.Threads} threads; possible here: {string.Join(", ", CpuBackend.InstructionSets)}");
+            }
+            catch (BackendException e)
+            {
+                Console.Out.WriteLine("backend cpu: not usable: " + e.Message);
+                code = ExitCodes.Backend;
+            }
+            foreach (var probe in NativeLibraryLoader.Probes)
+            {
+                Console.Out.WriteLine($"  tried {probe.Path}: {probe.Outcome}");
+            }
+            return code;
+        });
+        return command;
+    }
+}

@@ -1,0 +1,24 @@
+namespace SamEngine.Cli;
+
+/// <summary>What the command's exit codes mean; listed in the README.</summary>
+internal static class ExitCodes
+{
+    public const int Success = 0;
+    public const int Internal = 1;
+    public const int Usage = 2;
+    public const int Checkpoint = 3;
+    public const int Image = 4;
+    public const int Backend = 5;
+    public const int Cancelled = 130;
+
+    public static int For(Exception error) => error switch
+    {
+        RequestException => Usage,
+        CheckpointException => Checkpoint,
+        ImageException => Image,
+        BackendException => Backend,
+        NumericException => Checkpoint,
+        OperationCanceledException => Cancelled,
+        _ => Internal,
+    };
+}

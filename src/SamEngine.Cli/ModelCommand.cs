@@ -1,0 +1,91 @@
+using System.CommandLine;
+using SamEngine.Checkpoints;
+using Spectre.Console;
+
+namespace SamEngine.Cli;
+
+/// <summary><c>sam model convert</c> and <c>sam model inspect</c>.</summary>
+internal static class ModelCommand
+{
+    public static Command Create() => new("model", "Make and look into model folders") { Convert(), Inspect() };
+
+    private static Command Convert()
+    {
+        var instructBlip = new Option<string>("--instructblip") { Description = "LAVIS checkpoint (.pth)", Required = true };
+        var sam = new Option<string?>("--sam") { Description = "SAM checkpoint with the adapters (.pth); without: plain InstructBLIP" };
+        var llm = new Option<string>("--llm") { Description = "Vicuna-7B v1.1, a Hugging Face folder", Required = true };
+        var vocabulary = new Option<string?>("--bert-vocab") { Description = "vocab.txt of bert-base-uncased" };
+        var output = new Option<string>("--output", "-o") { Description = "Folder to write", Required = true };
+        var dtype = new Option<string>("--dtype") { Description = "f32, f16 or bf16", DefaultValueFactory = _ => "bf16" };
+        var config = new Option<string?>("--config") { Description = "config.json with what the checkpoints do not state" };
+        var shard = new Option<long>("--max-shard-size")
+        {
+            Description = "Bytes of a shard",
+            DefaultValueFactory = _ => 4L << 30,
+        };
+        var command = new Command("convert", "Write one model folder from the published checkpoints (executes nothing in them)")
+        {
+            instructBlip, sam, llm, vocabulary, output, dtype, config, shard,
+        };
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            var options = new ConvertOptions
+            {
+                InstructBlip = parsed.GetRequiredValue(instructBlip),
+                Sam = parsed.GetValue(sam),
+                Llm = parsed.GetRequiredValue(llm),
+                BertVocabulary = parsed.GetValue(vocabulary),
+                Output = parsed.GetRequiredValue(output),
+                DType = parsed.GetRequiredValue(dtype),
+                Config = parsed.GetValue(config),
+                MaxShardBytes = parsed.GetValue(shard),
+            };
+            var notes = await ProgressBar.RunAsync("converting", report => CheckpointConverter.Convert(options,
+                new Report<ConvertProgress>(p => report(p.BytesDone, p.BytesTotal)), cancellation));
+            foreach (string note in notes)
+            {
+                await Console.Error.WriteLineAsync("note: " + note);
+            }
+            await Console.Error.WriteLineAsync("wrote " + options.Output);
+            return ExitCodes.Success;
+        });
+        return command;
+    }
+
+    private static Command Inspect()
+    {
+        var path = new Argument<string>("path") { Description = "Model folder, safetensors file, or torch .pth/.bin file" };
+        var all = new Option<bool>("--tensors") { Description = "List every tensor" };
+        var command = new Command("inspect", "Print parts, shapes, formats, parameter counts, and what is missing") { path, all };
+        command.SetAction(parsed =>
+        {
+            var report = CheckpointInspector.Inspect(parsed.GetRequiredValue(path));
+            var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Out) });
+            var table = new Table().Border(TableBorder.Simple).AddColumns("part", "tensors", "parameters", "bytes", "formats");
+            foreach (var part in report.Parts)
+            {
+                table.AddRow(Markup.Escape(part.Name), $"{part.Tensors}", $"{part.Parameters:N0}", Units.Bytes(part.Bytes),
+                    Markup.Escape(part.Formats));
+            }
+            console.Write(table);
+            if (parsed.GetValue(all))
+            {
+                foreach (var tensor in report.Tensors)
+                {
+                    Console.Out.WriteLine($"{tensor.Name}\t{tensor.DType}\t[{string.Join(", ", tensor.Shape)}]");
+                }
+            }
+            foreach (string note in report.Notes)
+            {
+                Console.Out.WriteLine(note);
+            }
+            return report.IsComplete ? ExitCodes.Success : ExitCodes.Checkpoint;
+        });
+        return command;
+    }
+
+    private sealed class Report<T>(Action<T> report) : IProgress<T>
+    {
+        void IProgress<T>.Report(T value) => report(value);
+    }
+}

@@ -1,0 +1,98 @@
+using System.CommandLine;
+using SamEngine.Compute;
+
+namespace SamEngine.Cli;
+
+/// <summary>Options of every command that loads a model.</summary>
+internal sealed class ModelOptions
+{
+    private readonly Option<string> _model = new("--model", "-m")
+    {
+        Description = "Model folder, as 'sam model convert' writes it",
+        Required = true,
+    };
+
+    private readonly Option<BackendChoice> _backend = new("--backend")
+    {
+        Description = "Where to compute",
+        DefaultValueFactory = _ => BackendChoice.Auto,
+    };
+
+    private readonly Option<WeightFormat?> _weights = new("--weights")
+    {
+        Description = "Weight format in memory (F32, F16, BF16); default: as stored",
+    };
+
+    private readonly Option<string?> _adapters = new("--adapters")
+    {
+        Description = "A safetensors file with SAM's trained tensors to put over the folder's",
+    };
+
+    private readonly Option<bool> _noMmap = new("--no-mmap")
+    {
+        Description = "Read weight files instead of mapping them (when they may change while in use)",
+    };
+
+    private readonly Option<int> _threads = new("--threads") { Description = "Most threads; 0: one per processor" };
+
+    private readonly Option<string?> _isa = new("--isa") { Description = "Instruction set: scalar, avx2, avx512" };
+
+    private readonly Option<int> _kvTokens = new("--kv-tokens")
+    {
+        Description = "Tokens of key/value memory; 0: twice the context",
+    };
+
+    public void AddTo(Command command)
+    {
+        command.Options.Add(_model);
+        command.Options.Add(_backend);
+        command.Options.Add(_weights);
+        command.Options.Add(_adapters);
+        command.Options.Add(_noMmap);
+        command.Options.Add(_threads);
+        command.Options.Add(_isa);
+        command.Options.Add(_kvTokens);
+    }
+
+    /// <summary>Loads the model, showing progress and the checkpoint's notes on standard error.</summary>
+    public async Task<SamModel> LoadAsync(ParseResult parsed, bool quiet, CancellationToken cancellation)
+    {
+        var options = new SamModelOptions
+        {
+            Backend = parsed.GetValue(_backend),
+            Weights = parsed.GetValue(_weights),
+            Adapters = parsed.GetValue(_adapters),
+            UseMmap = !parsed.GetValue(_noMmap),
+            Threads = parsed.GetValue(_threads),
+            InstructionSet = parsed.GetValue(_isa),
+            KvCacheTokens = parsed.GetValue(_kvTokens),
+        };
+        var model = await SamModel.LoadAsync(parsed.GetRequiredValue(_model), options, null, cancellation);
+        if (!quiet)
+        {
+            foreach (string note in model.Info.Notes)
+            {
+                await Console.Error.WriteLineAsync("note: " + note);
+            }
+            var backend = model.Info.Backend;
+            await Console.Error.WriteLineAsync(
+                $"model: {model.Info.Folder} ({Units.Bytes(model.Info.WeightBytes)} of weights), backend: {backend.Name} " +
+                $"{backend.InstructionSet}, {backend.Threads} threads ({backend.Device})");
+        }
+        return model;
+    }
+}
+
+internal static class Units
+{
+    public static string Bytes(long bytes) => bytes switch
+    {
+        >= 1L << 30 => FormattableString.Invariant($"{bytes / (double)(1L << 30):0.0} GiB"),
+        >= 1L << 20 => FormattableString.Invariant($"{bytes / (double)(1L << 20):0.0} MiB"),
+        _ => FormattableString.Invariant($"{bytes / 1024.0:0.0} KiB"),
+    };
+
+    public static string Time(TimeSpan time) => time.TotalSeconds >= 1
+        ? FormattableString.Invariant($"{time.TotalSeconds:0.00} s")
+        : FormattableString.Invariant($"{time.TotalMilliseconds:0.0} ms");
+}

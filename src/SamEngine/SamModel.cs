@@ -1,0 +1,342 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using System.Threading.Channels;
+using SamEngine.Checkpoints;
+using SamEngine.Compute;
+using SamEngine.Compute.Cpu;
+using SamEngine.Decoding;
+using SamEngine.Imaging;
+using SamEngine.Model;
+using SamEngine.Text;
+
+namespace SamEngine;
+
+/// <summary>
+/// A loaded SAM model. Load once, ask from any thread as often as needed: requests run together, and each can be cancelled
+/// by itself. Disposing it ends what is running.
+/// </summary>
+public sealed class SamModel : IDisposable, IAsyncDisposable
+{
+    private readonly SamCheckpoint _checkpoint;
+    private readonly Backend _backend;
+    private readonly SamWeights _weights;
+    private readonly InferenceEngine _engine;
+    private readonly QFormerTokenizer? _instructionTokenizer;
+    private readonly VicunaTokenizer? _promptTokenizer;
+    private readonly GenerationOptions _defaults;
+    private readonly ImagePreprocessor _images;
+    private int _disposed;
+
+    private SamModel(string folder, SamModelOptions options, IProgress<LoadProgress>? progress, CancellationToken cancellation)
+    {
+        var owned = new Stack<IDisposable>();
+        try
+        {
+            owned.Push(_checkpoint = SamCheckpoint.Open(folder,
+                new CheckpointOptions { UseMmap = options.UseMmap, Adapters = options.Adapters }));
+            _promptTokenizer = _checkpoint.TokenizerModelPath is { } model ? VicunaTokenizer.Load(model) : null;
+            _instructionTokenizer = _checkpoint.VocabularyPath is { } vocabulary ? QFormerTokenizer.Load(vocabulary) : null;
+            var config = _checkpoint.Config;
+            CheckTokenizers(config);
+            _defaults = _checkpoint.GenerationConfigPath is { } path ? GenerationConfig.Load(path) : new GenerationOptions();
+            _images = new ImagePreprocessor(config.Vision.ImageSize, ImagePreprocessor.ReferenceMean,
+                ImagePreprocessor.ReferenceStd, options.ImageLimits);
+            owned.Push(_backend = new CpuBackend(options.Threads, options.InstructionSet));
+            long done = 0;
+            owned.Push(_weights = SamWeights.Load(_checkpoint, _backend, options.Weights, (name, bytes) =>
+                progress?.Report(new LoadProgress(name, done += bytes)), cancellation));
+            if (options.KvCacheTokens < 0)
+            {
+                throw new RequestException(nameof(options.KvCacheTokens), $"is {options.KvCacheTokens}, expected 0 or more");
+            }
+            owned.Push(_engine = new InferenceEngine(_weights, _backend, options.KvCacheTokens));
+            Info = new SamModelInfo
+            {
+                Folder = folder,
+                Config = config,
+                Backend = _backend.Info,
+                WeightBytes = _weights.ByteLength,
+                HasGuidance = _weights.QFormer.HasGuidance,
+                Notes = _checkpoint.Notes,
+            };
+        }
+        catch
+        {
+            while (owned.TryPop(out var part))
+            {
+                part.Dispose();
+            }
+            throw;
+        }
+    }
+
+    /// <summary>What was loaded and what computes.</summary>
+    public SamModelInfo Info { get; }
+
+    /// <summary>The engine, for tests that work with ids and pixels.</summary>
+    internal InferenceEngine Engine => _engine;
+
+    /// <summary>Loads a model folder.</summary>
+    /// <param name="folder">A folder with <c>config.json</c>, safetensors, <c>tokenizer.model</c> and <c>vocab.txt</c>, as
+    /// <c>sam model convert</c> writes it.</param>
+    /// <param name="options">How to open it and what it may use.</param>
+    /// <param name="progress">Told of every tensor.</param>
+    /// <param name="cancellationToken">Stops between tensors.</param>
+    /// <exception cref="CheckpointException">The folder is not a model, or a damaged one.</exception>
+    /// <exception cref="BackendException">The backend can't be used here.</exception>
+    public static Task<SamModel> LoadAsync(string folder, SamModelOptions? options = null,
+        IProgress<LoadProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(folder);
+        return Task.Run(() => new SamModel(folder, options ?? new SamModelOptions(), progress, cancellationToken),
+            cancellationToken);
+    }
+
+    /// <summary>Runs a small request through every part, so that the first real one finds memory mapped and code
+    /// compiled.</summary>
+    public async Task WarmUpAsync(CancellationToken cancellationToken = default)
+    {
+        var config = _weights.Config;
+        var input = new EngineInput(1, new float[_images.ImageLength], [0], [config.Llm.EosTokenId], Guided: Info.HasGuidance);
+        var settings = Settings(new GenerationOptions { NumBeams = 1, MaxLength = 3 }, input);
+        await RunAsync(new GenerationWork(input, settings, TokenSearch.Create(settings), null, cancellationToken))
+            .ConfigureAwait(false);
+    }
+
+    /// <summary>Says what links the pictures, streaming the text as it is generated.</summary>
+    /// <param name="images">The pictures, in order.</param>
+    /// <param name="prompt">The instruction.</param>
+    /// <param name="options">How the text is generated; null takes the model's defaults.</param>
+    /// <param name="cancellationToken">Stops between layers while the prompt is read, and between tokens.</param>
+    /// <returns>Pieces of text; the last one carries the result.</returns>
+    public IAsyncEnumerable<DescribePiece> DescribeAsync(IReadOnlyList<SamImage> images, string prompt,
+        GenerationOptions? options = null, CancellationToken cancellationToken = default) =>
+        DescribeAsync(new DescribeRequest { Images = images, Prompt = prompt, Options = options }, cancellationToken);
+
+    /// <summary>Says what links the pictures, streaming the text as it is generated.</summary>
+    /// <exception cref="RequestException">An option is out of range.</exception>
+    /// <exception cref="ImageException">A picture can't be read.</exception>
+    public async IAsyncEnumerable<DescribePiece> DescribeAsync(DescribeRequest request,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        long start = Stopwatch.GetTimestamp();
+        // Leaving the loop early ends the work too.
+        using var leaving = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var (input, preparing) = await PrepareAsync(request.Images, request.Prompt, request.Guidance, leaving.Token)
+            .ConfigureAwait(false);
+        var settings = Settings(request.Options, input);
+        var tokenizer = _promptTokenizer!;
+        var stops = settings.StopStrings;
+        var search = TokenSearch.Create(settings,
+            stops.Count > 0 ? ids => StreamingDetokenizer.HoldsStop(tokenizer, ids, stops) : null);
+        var pieces = Channel.CreateUnbounded<string>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true });
+        var stream = new StreamingDetokenizer(tokenizer, stops);
+        int streamed = 0;
+        void OnStep(TokenSearch s)
+        {
+            for (; streamed < s.StableTokens.Length; streamed++)
+            {
+                if (stream.Append(s.StableTokens[streamed]) is { Length: > 0 } piece)
+                {
+                    pieces.Writer.TryWrite(piece);
+                }
+            }
+        }
+        var work = new GenerationWork(input, settings, search, OnStep, leaving.Token);
+        _engine.Submit(work);
+        _ = work.Completion.ContinueWith(done => pieces.Writer.TryComplete(done.Exception?.InnerException),
+            CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+        try
+        {
+            while (await pieces.Reader.WaitToReadAsync(cancellationToken).ConfigureAwait(false))
+            {
+                while (pieces.Reader.TryRead(out string? piece))
+                {
+                    yield return new DescribePiece(piece);
+                }
+            }
+            await work.Completion.ConfigureAwait(false);
+        }
+        finally
+        {
+            if (!work.Completion.IsCompleted)
+            {
+                await leaving.CancelAsync().ConfigureAwait(false);
+            }
+        }
+        yield return new DescribePiece(stream.Finish(), Result(work, settings, search, preparing, start));
+    }
+
+    /// <summary>Says what links the pictures and waits for the whole text.</summary>
+    public async Task<DescribeResult> DescribeToEndAsync(DescribeRequest request, CancellationToken cancellationToken = default)
+    {
+        DescribeResult? result = null;
+        await foreach (var piece in DescribeAsync(request, cancellationToken).ConfigureAwait(false))
+        {
+            result = piece.Result;
+        }
+        return result!;
+    }
+
+    /// <summary>Puts candidate texts in order of how well they follow pictures and prompt, best first.</summary>
+    public async Task<IReadOnlyList<RankedCandidate>> RankAsync(RankRequest request,
+        CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        if (request.Candidates is not { Count: > 0 })
+        {
+            throw new RequestException(nameof(request.Candidates), "is empty, expected at least one text");
+        }
+        var (input, _) = await PrepareAsync(request.Images, request.Prompt, request.Guidance, cancellationToken)
+            .ConfigureAwait(false);
+        int[][] ids = [.. request.Candidates.Select(c => _promptTokenizer!.EncodeText(c ?? ""))];
+        int room = _weights.Config.Llm.MaxPositions - _engine.PromptRows(input);
+        for (int i = 0; i < ids.Length; i++)
+        {
+            if (ids[i].Length == 0 || ids[i].Length > room)
+            {
+                throw new RequestException(nameof(request.Candidates), $"candidate {i} has {ids[i].Length} tokens, expected 1 " +
+                    $"to {room} (the context less pictures and prompt)");
+            }
+            CheckIds(nameof(request.Candidates), ids[i], _weights.Config.Llm.VocabularySize);
+        }
+        var work = new RankingWork(input, ids, cancellationToken);
+        await RunAsync(work).ConfigureAwait(false);
+        var ranking = request.Mode == RankingMode.PerTokenMean ? CandidateRanking.PerTokenMean(work.LogProbs)
+            : CandidateRanking.Reference(work.LogProbs, _engine.PromptRows(input));
+        return [.. ranking.Order.Select(i => new RankedCandidate(i, request.Candidates[i], ranking.Losses[i]))];
+    }
+
+    /// <summary>Ends running requests with an <see cref="ObjectDisposedException"/> and releases everything.</summary>
+    public void Dispose()
+    {
+        if (Interlocked.Exchange(ref _disposed, 1) == 0)
+        {
+            _engine.Dispose();
+            _weights.Dispose();
+            _backend.Dispose();
+            _checkpoint.Dispose();
+        }
+    }
+
+    /// <inheritdoc cref="Dispose"/>
+    public ValueTask DisposeAsync() => new(Task.Run(Dispose));
+
+    private Task RunAsync(EngineWork work)
+    {
+        _engine.Submit(work);
+        return work.Completion;
+    }
+
+    private async Task<(EngineInput Input, TimeSpan Took)> PrepareAsync(IReadOnlyList<SamImage> images, string prompt,
+        Guidance guidance, CancellationToken cancellation)
+    {
+        ObjectDisposedException.ThrowIf(_disposed != 0, this);
+        if (images is not { Count: > 0 })
+        {
+            throw new RequestException("Images", "is empty, expected at least one picture");
+        }
+        if (images.Any(i => i is null))
+        {
+            throw new RequestException("Images", $"picture {images.ToList().FindIndex(i => i is null)} is null");
+        }
+        if (prompt is null)
+        {
+            throw new RequestException("Prompt", "is null, expected a text (it may be empty)");
+        }
+        if (guidance == Guidance.On && !Info.HasGuidance)
+        {
+            throw new RequestException("Guidance", "is on, but the model has no SAM adapters; load them with " +
+                $"{nameof(SamModelOptions)}.{nameof(SamModelOptions.Adapters)}");
+        }
+        if (_promptTokenizer is null || _instructionTokenizer is null)
+        {
+            string missing = _promptTokenizer is null ? SamCheckpoint.TokenizerName : SamCheckpoint.VocabularyName;
+            throw new CheckpointException(_checkpoint.Folder, $"has no {missing}, which prompts need; copy it there");
+        }
+        int rows = images.Count * _weights.Config.QFormer.QueryTokens;
+        if (rows >= _weights.Config.Llm.MaxPositions)
+        {
+            throw new RequestException("Images", $"{images.Count} pictures make {rows} visual tokens, the model's context is " +
+                $"{_weights.Config.Llm.MaxPositions}");
+        }
+        long start = Stopwatch.GetTimestamp();
+        float[] pixels = new float[images.Count * _images.ImageLength];
+        await Task.Run(() => _images.Load(images, pixels, cancellation), cancellation).ConfigureAwait(false);
+        var took = Stopwatch.GetElapsedTime(start);
+        int[] text = _instructionTokenizer.EncodeInstruction(prompt, _weights.Config.MaxTextLength);
+        int[] ids = _promptTokenizer.EncodePrompt(prompt);
+        CheckIds("Prompt", text, _weights.Config.QFormer.VocabularySize);
+        CheckIds("Prompt", ids, _weights.Config.Llm.VocabularySize);
+        return (new EngineInput(images.Count, pixels, text, ids, guidance != Guidance.Off && Info.HasGuidance), took);
+    }
+
+    private GenerationSettings Settings(GenerationOptions? options, EngineInput input)
+    {
+        var llm = _weights.Config.Llm;
+        var settings = GenerationSettings.Create((options ?? new GenerationOptions()).Over(_defaults), llm.VocabularySize,
+            llm.BosTokenId, llm.EosTokenId);
+        // The last token is not fed; what the context can't hold ends with FinishReason.Length.
+        int room = llm.MaxPositions - _engine.PromptRows(input) + 2;
+        return settings.MaxLength <= room ? settings
+            : settings with { MaxLength = Math.Max(2, room), MinLength = Math.Min(settings.MinLength, Math.Max(2, room)) };
+    }
+
+    private DescribeResult Result(GenerationWork work, GenerationSettings settings, TokenSearch search, TimeSpan preparing,
+        long start)
+    {
+        var texts = search.Results().Select(h => new GeneratedText(
+            StreamingDetokenizer.Decode(_promptTokenizer!, h.Tokens, settings.StopStrings), h.Score, h.Reason, h.Tokens))
+            .ToList();
+        var timings = work.Timings;
+        return new DescribeResult
+        {
+            Texts = texts,
+            Guided = work.Input.Guided,
+            Seed = settings.DoSample ? settings.Seed : null,
+            Usage = new RequestUsage
+            {
+                InputTokens = _engine.PromptRows(work.Input),
+                VisualTokens = work.Input.Images * _weights.Config.QFormer.QueryTokens,
+                OutputTokens = texts[0].TokenIds.Count,
+                Images = preparing,
+                Queued = timings.Queued,
+                Vision = timings.Vision,
+                QFormer = timings.QFormer,
+                Prefill = timings.Prefill,
+                Decode = timings.Decode,
+                Total = Stopwatch.GetElapsedTime(start),
+                QFormerLayerRuns = timings.QFormerLayerRuns,
+            },
+        };
+    }
+
+    /// <summary>Tokenizers that could make ids the embeddings do not have are another model's, except for tokens behind the
+    /// vocabulary, which are refused when a text holds them.</summary>
+    private void CheckTokenizers(SamConfig config)
+    {
+        if (_promptTokenizer is { } prompt && prompt.PieceCount > config.Llm.VocabularySize)
+        {
+            throw new CheckpointException(_checkpoint.TokenizerModelPath!, $"has {prompt.PieceCount} pieces, the language model " +
+                $"{config.Llm.VocabularySize} rows: another model's tokenizer");
+        }
+        if (_instructionTokenizer is { } text && text.VocabularySize - 1 > config.QFormer.VocabularySize)
+        {
+            throw new CheckpointException(_checkpoint.VocabularyPath!, $"has {text.VocabularySize - 1} lines, the Q-Former " +
+                $"{config.QFormer.VocabularySize} rows: another model's vocabulary");
+        }
+    }
+
+    private static void CheckIds(string option, int[] ids, int rows)
+    {
+        foreach (int id in ids)
+        {
+            if (id >= rows)
+            {
+                throw new RequestException(option, $"holds a special token (id {id}) for which the checkpoint has no embedding " +
+                    $"(it has {rows} rows); leave it out");
+            }
+        }
+    }
+}
