@@ -10,6 +10,7 @@ var root = new RootCommand("Looks at several pictures at once and says what link
     DescribeCommand.Create(),
     RankCommand.Create(),
     ModelCommand.Create(),
+    BenchCommand.Create(),
     DoctorCommand.Create(),
 };
 var parsed = root.Parse(args);

@@ -25,7 +25,8 @@ public sealed record SamModelOptions
     /// <summary>Instruction set of the CPU backend: "scalar", "avx2", "avx512"; null takes the best there is.</summary>
     public string? InstructionSet { get; init; }
 
-    /// <summary>Tokens that the key/value memory holds over all running requests; 0 takes twice the model's context. Memory
+    /// <summary>Tokens that the key/value memory holds over all running requests; 0 takes twice the model's context, or what five
+    /// beams of 256 tokens need if that is more. Memory
     /// is touched only as it is used. Requests that do not fit wait for others to end.</summary>
     public int KvCacheTokens { get; init; }
 

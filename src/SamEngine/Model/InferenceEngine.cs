@@ -36,7 +36,10 @@ internal sealed class InferenceEngine : IDisposable
         _weights = weights;
         _config = weights.Config;
         var llm = _config.Llm;
-        int tokens = cacheTokens > 0 ? cacheTokens : 2 * llm.MaxPositions;
+        // A request with the reference's five beams of 256 ids fits, whatever the context.
+        var usual = new GenerationSettings();
+        int tokens = cacheTokens > 0 ? cacheTokens : Math.Max(2 * llm.MaxPositions,
+            llm.MaxPositions + usual.NumBeams * (Math.Min(usual.MaxLength, llm.MaxPositions) + 3 * BlockSize));
         int blocks = (tokens + BlockSize - 1) / BlockSize;
         _queue = backend.CreateQueue();
         _workspace = new Workspace(backend);

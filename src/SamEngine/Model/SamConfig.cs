@@ -48,11 +48,13 @@ public sealed record SamConfig
         {
             using var document = JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = 16 });
             var root = new ConfigSection(document.RootElement, path, "");
+            var vision = VisionConfig.Parse(root.Section("vit"), defaults.Vision);
             var config = new SamConfig
             {
-                Vision = VisionConfig.Parse(root.Section("vit"), defaults.Vision),
+                Vision = vision,
                 LnVisionEps = root.Section("ln_vision").Float("eps", defaults.LnVisionEps),
-                QFormer = QFormerConfig.Parse(root.Section("qformer"), defaults.QFormer),
+                QFormer = QFormerConfig.Parse(root.Section("qformer"),
+                    defaults.QFormer with { EncoderWidth = vision.Width }),
                 Llm = LlamaConfig.Parse(root.Section("llm"), defaults.Llm),
                 MaxTextLength = root.Int("max_txt_len", defaults.MaxTextLength),
             };
