@@ -1,0 +1,107 @@
+using System.IO.Compression;
+using System.Xml.Linq;
+using SamEngine.Testing;
+using Xunit;
+
+namespace SamEngine.Packaging.Tests;
+
+/// <summary>What users install: packages from a feed, in applications outside this repository.</summary>
+public sealed class PackageTests(PackageFeed feed)
+{
+    private const string NativeLibrary = "libsamengine_cpu.so";
+
+    [Fact]
+    public void The_package_holds_library_documentation_native_code_and_nothing_else()
+    {
+        using var package = ZipFile.OpenRead(Path.Combine(feed.Folder, $"SamEngine.{feed.Version}.nupkg"));
+        string[] files = [.. package.Entries.Select(e => e.FullName).Where(n => n[0] != '_' && n[0] != '[' &&
+            !n.StartsWith("package/", StringComparison.Ordinal)).Order(StringComparer.Ordinal)];
+        Assert.Equal(["README.md", "SamEngine.nuspec", "lib/net10.0/SamEngine.dll", "lib/net10.0/SamEngine.xml",
+            "runtimes/linux-x64/native/" + NativeLibrary], files);
+        using var stream = package.GetEntry("SamEngine.nuspec")!.Open();
+        var metadata = XDocument.Load(stream).Root!.Elements().First();
+        string Text(string name) => metadata.Elements().Single(e => e.Name.LocalName == name).Value;
+        Assert.Equal("MIT", Text("license"));
+        Assert.Equal("README.md", Text("readme"));
+        Assert.NotEmpty(Text("description"));
+    }
+
+    [Fact]
+    public void Symbols_are_packed_beside_it()
+    {
+        using var package = ZipFile.OpenRead(Path.Combine(feed.Folder, $"SamEngine.{feed.Version}.snupkg"));
+        Assert.Contains(package.Entries, e => e.FullName == "lib/net10.0/SamEngine.pdb");
+    }
+
+    [Fact]
+    public async Task An_application_describes_pictures_compiled_just_in_time_and_ahead_of_time()
+    {
+        string folder = feed.NewFolder("consumer");
+        foreach (string file in Directory.EnumerateFiles(Path.Combine(AppContext.BaseDirectory, "Consumer")))
+        {
+            File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
+        }
+        string expected = await ExpectedAsync();
+        string version = $"-p:SamEngineVersion={feed.Version}";
+
+        await PackageFeed.DotnetAsync(folder, "build", "-c", "Release", "-o", "jit", version);
+        var jit = await ProcessRun.RunAsync("dotnet", ["jit/Consumer.dll", feed.Model, .. feed.Pictures], folder);
+        Assert.True(jit.ExitCode == 0, jit.ToString());
+        Assert.Equal("JIT", jit.Error.Trim());
+        Assert.Equal(expected, jit.Output);
+
+        await PackageFeed.DotnetAsync(folder, "publish", "-c", "Release", "-r", "linux-x64", "-o", "aot", version,
+            "-p:PublishAot=true");
+        Assert.False(File.Exists(Path.Combine(folder, "aot", "SamEngine.dll")));
+        Assert.True(File.Exists(Path.Combine(folder, "aot", NativeLibrary)));
+        // Away from the build folder nothing of it can be found by accident.
+        string away = Path.Combine(feed.NewFolder("installed"), "app");
+        Directory.Move(Path.Combine(folder, "aot"), away);
+        var aot = await ProcessRun.RunAsync(Path.Combine(away, "Consumer"), [feed.Model, .. feed.Pictures], "/");
+        Assert.True(aot.ExitCode == 0, aot.ToString());
+        Assert.Equal("AOT", aot.Error.Trim());
+        Assert.Equal(expected, aot.Output);
+    }
+
+    [Fact]
+    public async Task The_tool_installs_and_runs()
+    {
+        string folder = feed.NewFolder("tool");
+        await PackageFeed.DotnetAsync(folder, "tool", "install", "SamEngine.Cli", "--tool-path", "bin", "--version", feed.Version);
+        string sam = Path.Combine(folder, "bin", "sam");
+
+        var doctor = await ProcessRun.RunAsync(sam, ["doctor"], "/");
+        Assert.True(doctor.ExitCode == 0, doctor.ToString());
+        Assert.Contains(NativeLibrary + ": loaded", doctor.Output, StringComparison.Ordinal);
+
+        var described = await ProcessRun.RunAsync(sam, ["describe", .. feed.Pictures, "--model", feed.Model,
+            "--prompt", Prompt, "--max-length", "24"], "/");
+        Assert.True(described.ExitCode == 0, described.ToString());
+        Assert.Equal(await ExpectedAsync() + "\n", described.Output);
+    }
+
+    [Fact]
+    public void The_tool_carries_the_native_code_of_its_platform_only()
+    {
+        using var package = ZipFile.OpenRead(Path.Combine(feed.Folder, $"SamEngine.Cli.linux-x64.{feed.Version}.nupkg"));
+        string[] native = [.. package.Entries.Select(e => e.Name).Where(n => Path.GetExtension(n) is ".so" or ".dylib"
+            || n is "libSkiaSharp.dll").Order(StringComparer.Ordinal)];
+        Assert.Equal(["libSkiaSharp.so", NativeLibrary], native);
+    }
+
+    private const string Prompt = "Sum up the common factor in these pictures.";
+
+    /// <summary>What the engine itself says, here in this process.</summary>
+    private async Task<string> ExpectedAsync()
+    {
+        using var model = await SamModel.LoadAsync(feed.Model);
+        var result = await model.DescribeToEndAsync(new DescribeRequest
+        {
+            Images = [.. feed.Pictures.Select(SamImage.FromFile)],
+            Prompt = Prompt,
+            Options = new GenerationOptions { MaxLength = 24 },
+        });
+        Assert.NotEmpty(result.Text);
+        return result.Text;
+    }
+}
