@@ -180,7 +180,7 @@ SAM_API int32_t sam_cpu_copy_kv_blocks(sam_context*, const sam_kv_cache* cache, 
   for (int32_t layer = 0; layer < cache->layers; layer++) {
     size_t base = (size_t)layer * cache->blocks * block;
     for (int32_t i = 0; i < count; i++) {
-      if (pairs[2 * i] < 0) continue;
+      if (pairs[2 * i] < 0 || pairs[2 * i + 1] < 0) continue;
       size_t from = base + pairs[2 * i] * block;
       size_t to = base + pairs[2 * i + 1] * block;
       std::memcpy(cache->keys + to, cache->keys + from, block * 4);

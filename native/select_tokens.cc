@@ -151,7 +151,9 @@ void SelectGroup(const SelectArgs* a, int32_t index, Buffers& b) {
     }
     if (!g.use_log_probs) {
       double total = LogSumExp(s, n);
-      for (auto& c : b.heap) c.score = (float)((double)c.score - total);
+      for (auto& c : b.heap) {
+        if (c.row == row) c.score = (float)((double)c.score - total);
+      }
     }
   }
   in.non_finite[index] = finite ? 0 : 1;

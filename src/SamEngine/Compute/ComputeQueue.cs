@@ -183,12 +183,12 @@ internal abstract class ComputeQueue(ElementType activationType) : IDisposable
         PagedAttentionCore(q, cache, layer, heads, scale, layout, y);
     }
 
-    /// <summary>Copies whole blocks inside the cache, in every layer. pairs I32 [1, n, 2]: source block, destination block;
-    /// no block is both. A pair of -1 is skipped.</summary>
+    /// <summary>Copies whole blocks inside the cache, in every layer. pairs I32 [1, n, 2], contiguous: source block,
+    /// destination block; no block is both. A pair with a -1 is skipped.</summary>
     public void CopyKvBlocks(KvCache cache, TensorView pairs)
     {
         Check(pairs, ElementType.I32);
-        Check(pairs.Batch == 1 && pairs.Columns == 2, $"pairs {pairs}");
+        Check(pairs.Batch == 1 && pairs.Columns == 2 && pairs.IsContiguous, $"pairs {pairs}");
         CopyKvBlocksCore(cache, pairs);
     }
 
