@@ -1,10 +1,12 @@
+using System.Runtime.InteropServices;
+using SamEngine.Compute;
 using SamEngine.Compute.Cpu;
 using SamEngine.Testing.Conformance;
 using Xunit;
 
 namespace SamEngine.Tests.Compute;
 
-/// <summary>On the CPU a row's result does not depend on the number of threads.</summary>
+/// <summary>On the CPU a row's result depends neither on the number of threads nor on the rows beside it.</summary>
 public sealed class CpuInvarianceTests
 {
     public static IEnumerable<TheoryDataRow<string>> Cases => ConformanceSuite.Ids().Select(id => new TheoryDataRow<string>(id));
@@ -23,4 +25,82 @@ public sealed class CpuInvarianceTests
             }
         }
     }
+
+    public static IEnumerable<TheoryDataRow<string, WeightFormat>> Formats =>
+        from instructionSet in CpuBackend.InstructionSets
+        from format in Enum.GetValues<WeightFormat>()
+        select new TheoryDataRow<string, WeightFormat>(instructionSet, format);
+
+    [Theory]
+    [MemberData(nameof(Formats))]
+    public void A_row_of_a_linear_layer_does_not_depend_on_the_rows_beside_it(string instructionSet, WeightFormat format)
+    {
+        using var backend = new CpuBackend(threads: 2, instructionSet);
+        using var probe = new Probe(backend, 1);
+        foreach (var (columns, outputs) in new[] { (64, 5), (192, 70), (1408, 33) })
+        {
+            var weight = probe.Matrix(format, columns, [outputs], format is WeightFormat.Q8 or WeightFormat.Q4 ? 64 : 0);
+            var x = probe.Input(1, 40, columns);
+            var alone = probe.Output("alone", 1, 40, outputs);
+            for (int row = 0; row < 40; row++)
+            {
+                probe.Queue.Linear(x.SliceRows(row, 1), weight, alone.SliceRows(row, 1));
+            }
+            float[] expected = Read(probe, alone);
+            foreach (int rows in new[] { 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 24, 31, 40 })
+            {
+                for (int start = 0; start + rows <= 40; start += rows)
+                {
+                    var together = probe.Output("together", 1, rows, outputs);
+                    probe.Queue.Linear(x.SliceRows(start, rows), weight, together);
+                    AssertSameBits(expected.AsSpan(start * outputs, rows * outputs), Read(probe, together),
+                        $"{columns} to {outputs}, rows {start}+{rows}");
+                }
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(InstructionSets))]
+    public void Prefill_in_one_step_or_in_several_gives_the_same_bits(string instructionSet)
+    {
+        const int Heads = 3;
+        const int Width = 40;
+        using var backend = new CpuBackend(threads: 2, instructionSet);
+        using var probe = new Probe(backend, 2);
+        var table = probe.Table(probe.Random(64 * Width), 64, Width);
+        float[] rows = probe.Random(37 * 3 * Heads * Width);
+        float[] Attention(params int[] pieces)
+        {
+            using var cache = backend.CreateKvCache(new KvCacheShape(1, Heads, Width, 16, 4));
+            var y = probe.Output("y", 1, 37, Heads * Width);
+            var qkv = probe.Input((float[])rows.Clone(), 1, 37, 3 * Heads * Width);
+            int at = 0;
+            foreach (int count in pieces)
+            {
+                var layout = probe.Layout(16, (at, count, [2, 0, 3]));
+                var part = qkv.SliceRows(at, count);
+                probe.Queue.RotaryStoreKv(part, cache, 0, Heads, table, layout);
+                probe.Queue.PagedAttention(part.SliceColumns(0, Heads * Width), cache, 0, Heads, 0.2f, layout,
+                    y.SliceRows(at, count));
+                at += count;
+            }
+            return Read(probe, y);
+        }
+        float[] whole = Attention(37);
+        AssertSameBits(whole, Attention(20, 17), "two pieces");
+        AssertSameBits(whole, Attention([.. Enumerable.Repeat(1, 37)]), "row by row");
+    }
+
+    public static TheoryData<string> InstructionSets => [.. CpuBackend.InstructionSets];
+
+    private static float[] Read(Probe probe, TensorView view)
+    {
+        float[] values = new float[view.Count];
+        probe.Queue.ReadBack<float>(view, values);
+        return values;
+    }
+
+    private static void AssertSameBits(ReadOnlySpan<float> expected, ReadOnlySpan<float> actual, string what) =>
+        Assert.True(MemoryMarshal.Cast<float, int>(expected).SequenceEqual(MemoryMarshal.Cast<float, int>(actual)), what);
 }
