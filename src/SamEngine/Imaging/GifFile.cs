@@ -26,6 +26,9 @@ internal sealed class GifFile
     /// <summary>Red, green, blue of what the frame does not cover: the transparent colour, or the first one.</summary>
     public required (byte R, byte G, byte B) Background { get; init; }
 
+    /// <summary>The file ends inside the frame's data. Its pixels may still be complete.</summary>
+    public required bool IsCut { get; init; }
+
     /// <summary>Walks the blocks up to the end of the first frame.</summary>
     /// <exception cref="ImageFormatException">No frame, or the file ends before its data starts.</exception>
     public static GifFile Parse(ReadOnlySpan<byte> file)
@@ -108,6 +111,7 @@ internal sealed class GifFile
             Width = Math.Max(width, x + frameWidth),
             Height = Math.Max(height, y + frameHeight),
             Frame = (x, y, frameWidth, frameHeight),
+            IsCut = at >= file.Length,
             Background = (palette[3 * transparent], palette[(3 * transparent) + 1], palette[(3 * transparent) + 2]),
         };
     }

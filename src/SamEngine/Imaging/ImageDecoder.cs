@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using SkiaSharp;
 
@@ -27,9 +28,14 @@ internal static class ImageDecoder
             case ImageFormats.Kind.Jpeg:
                 return OpenJpeg(file, limits, applyOrientation);
             case ImageFormats.Kind.Webp:
+                // The codec may do without the last bytes; Pillow does not.
+                if (BinaryPrimitives.ReadUInt32LittleEndian(file.Span[4..]) > file.Length - 8)
+                {
+                    throw new ImageFormatException("the WEBP data ends before the picture is complete (truncated file?)");
+                }
                 return OpenOther(file, SKEncodedImageFormat.Webp, limits, applyOrientation);
             default:
-                return OpenOther(file, SKEncodedImageFormat.Bmp, limits, applyOrientation: false);
+                return OpenBmp(file, limits);
         }
     }
 
@@ -59,7 +65,7 @@ internal static class ImageDecoder
         {
             pixels = decoder.ReadAll();
         }
-        catch (ImageFormatException e) when (e is { IsIncomplete: true } && png.DataIsComplete())
+        catch (ImageFormatException e) when (e.IsIncomplete && !png.IsInterlaced && png.DataIsComplete())
         {
             using var again = SkiaDecoder.Open(png.Bytes, SKEncodedImageFormat.Png);
             pixels = again.ReadAll(acceptIncomplete: true);
@@ -74,7 +80,7 @@ internal static class ImageDecoder
                 bytes[i] = bytes[i + 1] = bytes[i + 2] = clipped;
             }
         }
-        return applyOrientation ? Orientation.Apply(pixels, decoder.Orientation) : pixels;
+        return applyOrientation ? Orientation.Apply(pixels, png.Orientation) : pixels;
     }
 
     private static PixelBuffer OpenGif(ReadOnlySpan<byte> file, ImageLimits limits)
@@ -82,7 +88,15 @@ internal static class ImageDecoder
         var gif = GifFile.Parse(file);
         CheckSize(gif.Width, gif.Height, limits);
         using var decoder = SkiaDecoder.Open(gif.Bytes, SKEncodedImageFormat.Gif);
-        var frame = decoder.ReadAll();
+        PixelBuffer frame;
+        try
+        {
+            frame = decoder.ReadAll();
+        }
+        catch (ImageFormatException e) when (gif.IsCut)
+        {
+            throw new ImageFormatException("the GIF data ends before the picture is complete (truncated file?)", e);
+        }
         if (gif.Frame == (0, 0, gif.Width, gif.Height))
         {
             return frame;
@@ -99,6 +113,26 @@ internal static class ImageDecoder
             }
             return canvas;
         }
+    }
+
+    private static PixelBuffer OpenBmp(ReadOnlyMemory<byte> file, ImageLimits limits)
+    {
+        using var decoder = SkiaDecoder.Open(file, SKEncodedImageFormat.Bmp);
+        CheckSize(decoder.Width, decoder.Height, limits);
+        var pixels = decoder.ReadAll();
+        // With 16 bits a pixel Pillow cuts v * 255 / 31 to an integer; Skia rounds. The header has been found valid.
+        var header = file.Span[14..];
+        if (BinaryPrimitives.ReadUInt32LittleEndian(header) >= 40 && header.Length >= 52 && header[14] == 16)
+        {
+            const int bitFields = 3, sixGreenBits = 0x7e0;
+            bool has565 = header[16] == bitFields && BinaryPrimitives.ReadInt32LittleEndian(header[44..]) == sixGreenBits;
+            var bytes = pixels.Bytes;
+            for (int i = 0; i < bytes.Length; i++)
+            {
+                bytes[i] = (byte)(has565 && (i & 3) == 1 ? (bytes[i] >> 2) * 255 / 63 : (bytes[i] >> 3) * 255 / 31);
+            }
+        }
+        return pixels;
     }
 
     private static PixelSource OpenJpeg(ReadOnlyMemory<byte> file, ImageLimits limits, bool applyOrientation)

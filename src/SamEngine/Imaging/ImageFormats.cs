@@ -82,6 +82,10 @@ internal static class ImageFormats
         {
             return "a JPEG XL picture (not supported)";
         }
+        if (file.StartsWith("II+\0"u8) || file.StartsWith("MM\0+"u8))
+        {
+            return "a BigTIFF (not supported)";
+        }
         if (file.StartsWith("%PDF"u8))
         {
             return "a PDF document";

@@ -3,7 +3,7 @@ using System.IO.Compression;
 
 namespace SamEngine.Imaging;
 
-/// <summary>A PNG reduced to what its pixels need: header, palette, image data and the orientation. Left out are texts and
+/// <summary>A PNG reduced to what its pixels need: header, palette and image data. Left out are texts and
 /// colour profiles (which may unpack to any size), animation frames, and tRNS, so that the colour under transparent
 /// pixels stays as it is. A palette is filled up, so that an index beyond the stored colours is what Pillow makes of
 /// it.</summary>
@@ -14,9 +14,6 @@ internal sealed class PngFile
     private const uint Idat = 0x49444154;
     private const uint Iend = 0x49454e44;
     private const uint Exif = 0x65584966;
-
-    /// <summary>More than any orientation entry needs.</summary>
-    private const int MaxExifBytes = 1 << 16;
 
     private const int MaxPaletteChunk = 12 + (256 * 3);
 
@@ -40,6 +37,12 @@ internal sealed class PngFile
 
     /// <summary>Number of rows.</summary>
     public required int Height { get; init; }
+
+    /// <summary>The EXIF orientation, 1 to 8.</summary>
+    public required int Orientation { get; init; }
+
+    /// <summary>Stored in seven passes (Adam7).</summary>
+    public required bool IsInterlaced { get; init; }
 
     /// <summary>The picture is 16-bit grey, and <see cref="Bytes"/> calls it 8-bit grey with alpha: the same bytes in the same
     /// order, so that a codec gives the high byte as grey and the low byte as alpha.</summary>
@@ -84,6 +87,7 @@ internal sealed class PngFile
             AppendChunk(bytes, ref length, Ihdr, grayAlpha);
         }
         bool inData = false, hasPalette = false;
+        int orientation = Imaging.Orientation.Upright;
         while (at < file.Length)
         {
             int start = at;
@@ -98,9 +102,13 @@ internal sealed class PngFile
                 break;
             }
             inData |= type == Idat;
-            if (type == Idat || (type == Exif && chunk.Length < MaxExifBytes))
+            if (type == Idat)
             {
                 Append(bytes, ref length, file[start..at]);
+            }
+            else if (type == Exif)
+            {
+                orientation = Imaging.Orientation.FromExif(chunk[..^4]);
             }
             else if (type == Plte && colorType == 3 && !hasPalette)
             {
@@ -117,7 +125,14 @@ internal sealed class PngFile
             throw new ImageFormatException("the PNG needs a palette and has none (no PLTE chunk)");
         }
         AppendChunk(bytes, ref length, Iend, default);
-        return new PngFile(bytes, length) { Width = (int)width, Height = (int)height, IsGray16 = gray16 };
+        return new PngFile(bytes, length)
+        {
+            Width = (int)width,
+            Height = (int)height,
+            Orientation = orientation,
+            IsInterlaced = header[12] == 1,
+            IsGray16 = gray16,
+        };
     }
 
     /// <summary>Whether the compressed data is whole and merely describes fewer rows than the header says; such a picture is

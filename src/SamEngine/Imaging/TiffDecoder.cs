@@ -3,7 +3,7 @@ using BitMiracle.LibTiff.Classic;
 
 namespace SamEngine.Imaging;
 
-/// <summary>The first page of a TIFF, through LibTiff.NET: grey, palette and RGB, in the compressions that lose nothing. Other
+/// <summary>The first page of a TIFF, through LibTiff.NET: grey, palette, RGB and CMYK, in the compressions that lose nothing. Other
 /// kinds are refused by name. As Pillow does for TIFF alone, the orientation tag is always applied.</summary>
 internal static class TiffDecoder
 {
@@ -14,6 +14,7 @@ internal static class TiffDecoder
     /// <exception cref="ImageFormatException">Damaged, over a limit, or of a kind that is not supported.</exception>
     public static PixelBuffer Decode(ReadOnlyMemory<byte> file, ImageLimits limits)
     {
+        TiffDirectory.Validate(file.Span, limits);
         Collector.Begin();
         try
         {
@@ -23,8 +24,9 @@ internal static class TiffDecoder
             using var tiff = Tiff.ClientOpen("TIFF", "r", stream, new TiffStream())
                 ?? throw new ImageFormatException("has the signature of a TIFF file but no valid directory" + Collector.First());
             var page = Page.Read(tiff);
+            // The library may see another entry of a tag that is there twice.
             ImageDecoder.CheckSize(page.Width, page.Height, limits);
-            page.Validate(tiff, file.Length, limits);
+            page.Validate(tiff);
             var pixels = new PixelBuffer(page.Width, page.Height);
             if (tiff.IsTiled())
             {
@@ -120,13 +122,9 @@ internal static class TiffDecoder
             };
         }
 
-        /// <summary>Refuses what is not supported, and sizes that do not fit the file.</summary>
-        public void Validate(Tiff tiff, int fileLength, ImageLimits limits)
+        /// <summary>Refuses what is not supported.</summary>
+        public void Validate(Tiff tiff)
         {
-            if (Width < 1 || Height < 1)
-            {
-                throw new ImageFormatException($"the TIFF says {Width} x {Height} pixels");
-            }
             var compression = (Compression)tiff.GetFieldDefaulted(TiffTag.COMPRESSION)[0].ToInt();
             if (compression is not (Compression.NONE or Compression.LZW or Compression.DEFLATE
                 or Compression.ADOBE_DEFLATE or Compression.PACKBITS or Compression.CCITTRLE
@@ -136,9 +134,10 @@ internal static class TiffDecoder
             }
             bool supported = _photometric switch
             {
-                Photometric.MINISBLACK or Photometric.MINISWHITE => _bits is 1 or 2 or 4 or 8 && _samples == 1,
-                Photometric.PALETTE => _bits is 1 or 2 or 4 or 8 && _samples == 1,
+                Photometric.MINISBLACK => (_bits is 1 or 2 or 4 or 8 or 16 && _samples == 1) || (_bits == 8 && _samples == 2),
+                Photometric.MINISWHITE or Photometric.PALETTE => _bits is 1 or 2 or 4 or 8 && _samples == 1,
                 Photometric.RGB => _bits is 8 or 16 && _samples is >= 3 and <= 6,
+                Photometric.SEPARATED => _bits == 8 && _samples is >= 4 and <= 6,
                 _ => false,
             };
             var format = (SampleFormat)tiff.GetFieldDefaulted(TiffTag.SAMPLEFORMAT)[0].ToInt();
@@ -170,15 +169,6 @@ internal static class TiffDecoder
                     }
                 }
             }
-            if (tiff.IsTiled())
-            {
-                if (TileWidth < 1 || TileHeight < 1)
-                {
-                    throw new ImageFormatException($"the TIFF says tiles of {TileWidth} x {TileHeight} pixels");
-                }
-                ImageDecoder.CheckSize(TileWidth, TileHeight, limits);
-            }
-            CheckExtent(tiff, fileLength);
         }
 
         /// <summary>Bytes of so many pixels.</summary>
@@ -188,68 +178,54 @@ internal static class TiffDecoder
         public void Unpack(ReadOnlySpan<byte> from, int pixels, Span<byte> to)
         {
             from = from[..BytesOf(pixels)];
-            if (_photometric == Photometric.RGB)
-            {
-                var words = MemoryMarshal.Cast<byte, ushort>(from);
-                for (int i = 0; i < pixels; i++)
-                {
-                    for (int c = 0; c < 3; c++)
-                    {
-                        int at = (i * _samples) + c;
-                        to[(4 * i) + c] = _bits == 16 ? (byte)(words[at] >> 8) : from[at];
-                    }
-                    to[(4 * i) + 3] = 255;
-                }
-                return;
-            }
+            var words = MemoryMarshal.Cast<byte, ushort>(from);
             int most = (1 << _bits) - 1;
-            for (int i = 0; i < pixels; i++)
+            for (int i = 0; i < pixels; i++, to = to[4..])
             {
-                int bit = i * _bits;
-                int sample = (from[bit >> 3] >> (8 - _bits - (bit & 7))) & most;
-                var pixel = to.Slice(4 * i, 4);
-                if (_photometric == Photometric.PALETTE)
+                to[3] = 255;
+                int at = i * _samples;
+                switch (_photometric)
                 {
-                    _palette.AsSpan(3 * sample, 3).CopyTo(pixel);
+                    case Photometric.RGB when _bits == 16:
+                        (to[0], to[1], to[2]) = ((byte)(words[at] >> 8), (byte)(words[at + 1] >> 8), (byte)(words[at + 2] >> 8));
+                        break;
+                    case Photometric.RGB:
+                        from.Slice(at, 3).CopyTo(to);
+                        break;
+                    case Photometric.SEPARATED:
+                        int paper = 255 - from[at + 3];
+                        for (int c = 0; c < 3; c++)
+                        {
+                            to[c] = (byte)(paper - MultiplyDivide255(from[at + c], paper));
+                        }
+                        break;
+                    case Photometric.MINISBLACK when _bits == 16:
+                        // Clipped, as Pillow converts 16-bit grey.
+                        to[..3].Fill((byte)Math.Min((int)words[at], 255));
+                        break;
+                    default:
+                        int bit = at * _bits;
+                        int sample = (from[bit >> 3] >> (8 - _bits - (bit & 7))) & most;
+                        if (_photometric == Photometric.PALETTE)
+                        {
+                            _palette.AsSpan(3 * sample, 3).CopyTo(to);
+                        }
+                        else
+                        {
+                            int level = _photometric == Photometric.MINISWHITE ? most - sample : sample;
+                            to[..3].Fill((byte)(level * 255 / most));
+                        }
+                        break;
                 }
-                else
-                {
-                    int level = _photometric == Photometric.MINISWHITE ? most - sample : sample;
-                    pixel[..3].Fill((byte)(level * 255 / most));
-                }
-                pixel[3] = 255;
             }
         }
 
-        /// <summary>The data that the tags announce must be inside the file: buffers are made of those sizes.</summary>
-        private static void CheckExtent(Tiff tiff, int fileLength)
+        /// <summary>a * b / 255, rounded.</summary>
+        private static int MultiplyDivide255(int a, int b)
         {
-            bool tiled = tiff.IsTiled();
-            var offsets = tiff.GetField(tiled ? TiffTag.TILEOFFSETS : TiffTag.STRIPOFFSETS);
-            var counts = tiff.GetField(tiled ? TiffTag.TILEBYTECOUNTS : TiffTag.STRIPBYTECOUNTS);
-            if (offsets is not { Length: > 0 } || counts is not { Length: > 0 })
-            {
-                throw new ImageFormatException("the TIFF does not say where its data is");
-            }
-            long[] starts = ToLongs(offsets[0]), lengths = ToLongs(counts[0]);
-            for (int i = 0; i < Math.Min(starts.Length, lengths.Length); i++)
-            {
-                if (starts[i] < 0 || lengths[i] < 0 || starts[i] > fileLength || lengths[i] > fileLength - starts[i])
-                {
-                    throw new ImageFormatException($"the TIFF says that its data lies at {starts[i]} + {lengths[i]} bytes, " +
-                        $"in a file of {fileLength} (truncated file?)");
-                }
-            }
+            int t = (a * b) + 128;
+            return ((t >> 8) + t) >> 8;
         }
-
-        private static long[] ToLongs(FieldValue value) => value.Value switch
-        {
-            long[] longs => longs,
-            ulong[] longs => Array.ConvertAll(longs, v => checked((long)v)),
-            uint[] ints => Array.ConvertAll(ints, v => (long)v),
-            int[] ints => Array.ConvertAll(ints, v => (long)(uint)v),
-            _ => throw new ImageFormatException("the TIFF does not say where its data is"),
-        };
 
         private static ImageFormatException Unsupported(string what) =>
             new($"is a TIFF with {what}, which is not supported; convert it to PNG or an RGB TIFF");

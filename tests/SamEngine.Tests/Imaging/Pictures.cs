@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text.Json;
 using SamEngine.Imaging;
@@ -21,6 +22,8 @@ internal sealed record ImageVector
     public string? ResizedSha256 { get; init; }
 
     public string? TensorSha256 { get; init; }
+
+    public string? OrientedSha256 { get; init; }
 
     public string? DecodedPng { get; init; }
 
@@ -47,6 +50,7 @@ internal sealed record ImageVector
                 DecodedSha256 = Text("decoded_rgb8_sha256"),
                 ResizedSha256 = Text("resized_rgb8_sha256"),
                 TensorSha256 = Text("tensor_sha256"),
+                OrientedSha256 = Text("oriented_rgb8_sha256"),
                 DecodedPng = Text("decoded_png"),
                 Width = e.TryGetProperty("width", out var w) ? w.GetInt32() : 0,
                 Height = e.TryGetProperty("height", out var h) ? h.GetInt32() : 0,
@@ -98,6 +102,41 @@ internal static class Pictures
         }
         using var data = bitmap.Encode(format, quality);
         return data.ToArray();
+    }
+
+    /// <summary>Decodes the file and compares size and pixels.</summary>
+    public static byte[] AssertDecodes(ImageVector vector, out int width, out int height)
+    {
+        byte[] rgb = Preprocessor().Decode(vector.Path, 0, out width, out height);
+        if (vector.Width != 0)
+        {
+            Assert.Equal((vector.Width, vector.Height), (width, height));
+        }
+        Assert.True(vector.DecodedSha256 == Sha256(rgb), $"{vector.File} decodes differently");
+        return rgb;
+    }
+
+    /// <summary>Resizes decoded pixels and compares, with and without vector instructions.</summary>
+    public static void AssertResizes(ImageVector vector, byte[] rgb, int width, int height)
+    {
+        foreach (bool vectorised in new[] { true, false })
+        {
+            Assert.True(vector.ResizedSha256 == Sha256(Resize(rgb, width, height, 224, 224, vectorised)),
+                $"{vector.File} resizes differently, vectorised {vectorised}");
+        }
+    }
+
+    /// <summary>Preprocesses all files as one group and compares every bit.</summary>
+    public static void AssertTensors(IReadOnlyList<ImageVector> vectors)
+    {
+        var preprocessor = Preprocessor();
+        float[] tensors = new float[vectors.Count * preprocessor.ImageLength];
+        preprocessor.Load([.. vectors.Select(v => SamImage.FromFile(v.Path))], tensors);
+        for (int i = 0; i < vectors.Count; i++)
+        {
+            var tensor = tensors.AsSpan(i * preprocessor.ImageLength, preprocessor.ImageLength);
+            Assert.True(vectors[i].TensorSha256 == Sha256(MemoryMarshal.AsBytes(tensor)), vectors[i].File);
+        }
     }
 
     public static ImageException Refused(SamImage image, ImageLimits? limits = null)
