@@ -45,13 +45,18 @@ internal static class ImageDecoder
     {
         if (width > limits.MaxSide || height > limits.MaxSide)
         {
-            throw new ImageFormatException($"is {width} x {height} pixels, over the limit of {limits.MaxSide} along a side " +
-                "(ImageLimits.MaxSide)");
+            throw new ImageFormatException($"is {width} x {height} pixels, over the limit of {limits.MaxSide} along a side")
+            {
+                Advice = "scale the picture down or raise ImageLimits.MaxSide",
+            };
         }
         if (width * height > limits.MaxPixels)
         {
             throw new ImageFormatException($"is {width} x {height} = {width * height} pixels, over the limit of " +
-                $"{limits.MaxPixels} (ImageLimits.MaxPixels)");
+                $"{limits.MaxPixels}")
+            {
+                Advice = "scale the picture down or raise ImageLimits.MaxPixels",
+            };
         }
     }
 
@@ -65,7 +70,7 @@ internal static class ImageDecoder
         {
             pixels = decoder.ReadAll();
         }
-        catch (ImageFormatException e) when (e.IsIncomplete && !png.IsInterlaced && png.DataIsComplete())
+        catch (ImageFormatException e) when (e.IsIncomplete && png.DataIsComplete())
         {
             using var again = SkiaDecoder.Open(png.Bytes, SKEncodedImageFormat.Png);
             pixels = again.ReadAll(acceptIncomplete: true);
@@ -137,14 +142,12 @@ internal static class ImageDecoder
 
     private static PixelSource OpenJpeg(ReadOnlyMemory<byte> file, ImageLimits limits, bool applyOrientation)
     {
-        int scans = 0;
-        // Inside entropy-coded data ff is followed by 00 or a restart marker.
-        for (var rest = file.Span; rest.IndexOf((ReadOnlySpan<byte>)[0xff, 0xda]) is var at and >= 0; rest = rest[(at + 2)..])
+        // The codec knows no side longer than 65500 and would call a longer one no valid header.
+        var (width, height, scans) = JpegMarkers.Read(file.Span);
+        CheckSize(width, height, limits);
+        if (scans > MaxJpegScans)
         {
-            if (++scans > MaxJpegScans)
-            {
-                throw new ImageFormatException($"the JPEG has more than {MaxJpegScans} scans");
-            }
+            throw new ImageFormatException($"the JPEG has {scans} scans, expected at most {MaxJpegScans}");
         }
         return OpenOther(file, SKEncodedImageFormat.Jpeg, limits, applyOrientation);
     }

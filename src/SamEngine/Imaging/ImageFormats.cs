@@ -1,3 +1,5 @@
+using System.Buffers;
+using System.Text;
 using SkiaSharp;
 
 namespace SamEngine.Imaging;
@@ -36,7 +38,7 @@ internal static class ImageFormats
     {
         if (file.IsEmpty)
         {
-            throw new ImageFormatException("is empty (0 bytes)");
+            throw NoPicture("empty (0 bytes)");
         }
         if (file.StartsWith(PngFile.Signature))
         {
@@ -62,9 +64,11 @@ internal static class ImageFormats
         {
             return Kind.Tiff;
         }
-        throw new ImageFormatException(
-            $"is {Describe(file)}, expected a picture: PNG, JPEG, WebP, GIF, BMP or TIFF");
+        throw NoPicture(Describe(file));
     }
+
+    private static ImageFormatException NoPicture(string what) =>
+        new($"is {what}") { Advice = "expected a picture: PNG, JPEG, WebP, GIF, BMP or TIFF" };
 
     private static string Describe(ReadOnlySpan<byte> file)
     {
@@ -90,14 +94,27 @@ internal static class ImageFormats
         {
             return "a PDF document";
         }
-        var start = file[..Math.Min(file.Length, 64)];
-        foreach (byte b in start)
+        return IsText(file[..Math.Min(file.Length, 64)])
+            ? "text"
+            : $"of an unknown format (starts with {Convert.ToHexStringLower(file[..Math.Min(8, file.Length)])})";
+    }
+
+    /// <summary>UTF-8 without control characters; the last character may be cut.</summary>
+    private static bool IsText(ReadOnlySpan<byte> start)
+    {
+        while (!start.IsEmpty)
         {
-            if (b < 0x20 && b is not ((byte)'\t' or (byte)'\n' or (byte)'\r'))
+            var status = Rune.DecodeFromUtf8(start, out var rune, out int length);
+            if (status == OperationStatus.NeedMoreData)
             {
-                return $"of an unknown format (starts with {Convert.ToHexStringLower(file[..Math.Min(8, file.Length)])})";
+                break;
             }
+            if (status != OperationStatus.Done || (Rune.IsControl(rune) && rune.Value is not ('\t' or '\n' or '\r')))
+            {
+                return false;
+            }
+            start = start[length..];
         }
-        return "text";
+        return true;
     }
 }

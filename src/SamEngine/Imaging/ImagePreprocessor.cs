@@ -198,5 +198,10 @@ internal sealed class ImagePreprocessor
     }
 
     private static ImageException Failure(SamImage image, int index, Exception e) => new(
-        index, image.Name, e is OutOfMemoryException ? "does not fit into memory" : e.Message, e);
+        index,
+        image.Name,
+        e is ImageFormatException format
+            ? $"{e.Message}; {format.Advice}"
+            : "does not fit into memory; scale the picture down or send fewer at a time",
+        e);
 }

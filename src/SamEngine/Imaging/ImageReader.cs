@@ -19,7 +19,7 @@ internal static class ImageReader
         }
         catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {
-            throw new ImageException(index, path, "there is no such file", e);
+            throw new ImageException(index, path, "there is no such file; check the path", e);
         }
         catch (Exception e) when (e is UnauthorizedAccessException && Directory.Exists(path))
         {
@@ -77,5 +77,5 @@ internal static class ImageReader
     public static ImageException TooManyBytes(int index, string name, long? bytes, ImageLimits limits) => new(
         index, name,
         (bytes is { } n ? $"{n} bytes" : $"more than {limits.MaxFileBytes} bytes") +
-        $" is over the limit of {limits.MaxFileBytes} (ImageLimits.MaxFileBytes)");
+        $" is over the limit of {limits.MaxFileBytes}; save the picture smaller or raise ImageLimits.MaxFileBytes");
 }

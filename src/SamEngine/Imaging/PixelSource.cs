@@ -42,9 +42,13 @@ internal abstract class PixelSource : IDisposable
     }
 }
 
-/// <summary>A damaged, unsupported or too large picture; the reader of a request's picture adds index and name.</summary>
+/// <summary>A damaged, unsupported or too large picture; the reader of a request's picture adds index, name and
+/// advice.</summary>
 internal sealed class ImageFormatException(string message, Exception? inner = null) : Exception(message, inner)
 {
+    /// <summary>What to do about it; most files that can't be read are damaged.</summary>
+    public string Advice { get; init; } = "expected a whole file: copy it again, or save it anew as PNG or JPEG";
+
     /// <summary>The data is fine as far as it goes, but ends before the picture does.</summary>
     public bool IsIncomplete { get; init; }
 }

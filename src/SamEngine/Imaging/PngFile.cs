@@ -41,8 +41,8 @@ internal sealed class PngFile
     /// <summary>The EXIF orientation, 1 to 8.</summary>
     public required int Orientation { get; init; }
 
-    /// <summary>Stored in seven passes (Adam7).</summary>
-    public required bool IsInterlaced { get; init; }
+    /// <summary>Bytes of an unpacked row; 0 where they are stored in seven passes (Adam7).</summary>
+    private long RawRowBytes { get; init; }
 
     /// <summary>The picture is 16-bit grey, and <see cref="Bytes"/> calls it 8-bit grey with alpha: the same bytes in the same
     /// order, so that a codec gives the high byte as grey and the low byte as alpha.</summary>
@@ -130,15 +130,21 @@ internal sealed class PngFile
             Width = (int)width,
             Height = (int)height,
             Orientation = orientation,
-            IsInterlaced = header[12] == 1,
+            RawRowBytes = header[12] == 1 ? 0 : 1 + (((width * (long)Channels(colorType) * depth) + 7) / 8),
             IsGray16 = gray16,
         };
     }
 
     /// <summary>Whether the compressed data is whole and merely describes fewer rows than the header says; such a picture is
-    /// accepted as Pillow does, one that was cut off is not. Only for pictures whose rows ran out.</summary>
+    /// accepted as Pillow does, one that was cut off is not, nor an interlaced one. Only for pictures whose rows ran
+    /// out.</summary>
     public bool DataIsComplete()
     {
+        if (RawRowBytes == 0)
+        {
+            return false;
+        }
+        long left = RawRowBytes * Height;
         using var compressed = new MemoryStream();
         int at = Signature.Length;
         while (at < _length)
@@ -163,6 +169,11 @@ internal sealed class PngFile
         {
             for (int got; (got = inflate.Read(buffer)) > 0;)
             {
+                // The rows did not run out: something else is wrong with the file.
+                if ((left -= got) < 0)
+                {
+                    return false;
+                }
                 foreach (byte value in buffer.AsSpan(0, got))
                 {
                     a = (a + value) % 65521;
@@ -183,6 +194,14 @@ internal sealed class PngFile
         3 => depth is 1 or 2 or 4 or 8,
         2 or 4 or 6 => depth is 8 or 16,
         _ => false,
+    };
+
+    private static int Channels(byte colorType) => colorType switch
+    {
+        2 => 3,
+        4 => 2,
+        6 => 4,
+        _ => 1,
     };
 
     private static bool StartsIdat(ReadOnlySpan<byte> rest) =>

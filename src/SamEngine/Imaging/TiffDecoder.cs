@@ -228,7 +228,7 @@ internal static class TiffDecoder
         }
 
         private static ImageFormatException Unsupported(string what) =>
-            new($"is a TIFF with {what}, which is not supported; convert it to PNG or an RGB TIFF");
+            new($"is a TIFF with {what}, which is not supported") { Advice = "convert it to PNG or an RGB TIFF" };
     }
 
     /// <summary>LibTiff.NET knows one error handler for the whole process, which prints by default. This one keeps the messages

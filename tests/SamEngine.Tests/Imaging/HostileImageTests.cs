@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.IO.Compression;
 using FsCheck;
 using FsCheck.Xunit;
 using SamEngine.Testing;
@@ -13,9 +14,11 @@ public sealed class HostileImageTests
     private static readonly ImageLimits SmallFiles = new() { MaxFileBytes = 100_000 };
 
     [Theory]
-    [InlineData("", "is empty (0 bytes)")]
-    [InlineData("hello, this is no picture", "is text, expected a picture")]
-    [InlineData("<html><body>404 Not Found</body></html>", "is text, expected a picture")]
+    [InlineData("", "is empty (0 bytes); expected a picture")]
+    [InlineData("hello, this is no picture", "is text; expected a picture")]
+    [InlineData("<html><body>404 Not Found</body></html>", "is text; expected a picture")]
+    [InlineData("caf\xc3\xa9", "is text; expected a picture")]
+    [InlineData("caf\xe9\xff\xfe", "unknown format (starts with 636166e9fffe)")]
     [InlineData("%PDF-1.7", "is a PDF document")]
     [InlineData("\0\0\0\x1c" + "ftypavif\0\0\0\0", "AVIF")]
     [InlineData("\0\0\0\x1c" + "ftypheic\0\0\0\0", "HEIF")]
@@ -35,13 +38,13 @@ public sealed class HostileImageTests
     [InlineData("tif")]
     public void Declared_sizes_are_refused_before_decoding(string format)
     {
-        // 65500 x 65500 = 17 GB decoded; libjpeg knows no longer side.
-        byte[] bytes = Patched(format, 65500, 65500);
+        // 17 GB decoded.
+        byte[] bytes = Patched(format, 65535, 65535);
         long before = GC.GetAllocatedBytesForCurrentThread();
         var thrown = Pictures.Refused(SamImage.FromBytes(bytes));
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 2_000_000);
         Assert.Contains("over the limit of", thrown.Message, StringComparison.Ordinal);
-        Assert.Contains("ImageLimits.Max", thrown.Message, StringComparison.Ordinal);
+        Assert.Contains("raise ImageLimits.Max", thrown.Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -80,7 +83,7 @@ public sealed class HostileImageTests
     }
 
     [Fact]
-    public void Only_the_first_of_thirty_thousand_frames_is_decoded()
+    public void Only_the_first_of_thirty_thousand_frames_of_a_gif_is_decoded()
     {
         byte[] gif = File.ReadAllBytes(Golden.Fixture("imaging", "no_palette.gif"));
         var frame = gif.AsSpan(13, gif.Length - 14);
@@ -98,28 +101,138 @@ public sealed class HostileImageTests
     }
 
     [Fact]
-    public void A_png_with_a_profile_that_unpacks_without_end_is_read_without_it()
+    public void Only_the_default_image_of_thirty_thousand_png_frames_is_decoded()
     {
         byte[] png = Pictures.Encode(SKEncodedImageFormat.Png);
-        byte[] expected = Pictures.Preprocessor().Decode(SamImage.FromBytes(png), 0, out _, out _);
-        using var bomb = new MemoryStream();
-        bomb.Write("icc\0\0"u8);
-        using (var deflate = new System.IO.Compression.ZLibStream(
-            bomb, System.IO.Compression.CompressionLevel.SmallestSize, leaveOpen: true))
+        byte[] control = new byte[26];
+        BinaryPrimitives.WriteInt32BigEndian(control.AsSpan(4), 40);
+        BinaryPrimitives.WriteInt32BigEndian(control.AsSpan(8), 30);
+        byte[] frame = [.. Chunk("fcTL", control), .. Chunk("fdAT", new byte[100])];
+        byte[] header = [.. png[..AfterHeader], .. Chunk("acTL", [0, 0, 0x75, 0x30, 0, 0, 0, 0]), .. Chunk("fcTL", control)];
+        AssertSamePicture(png, [
+            .. header, .. png[AfterHeader..^PngEnd], .. Enumerable.Repeat(frame, 30_000).SelectMany(f => f), .. png[^PngEnd..]]);
+    }
+
+    [Fact]
+    public void Only_the_first_of_thirty_thousand_frames_of_a_webp_is_decoded()
+    {
+        byte[] webp = File.ReadAllBytes(Golden.Fixture("imaging", "animated_part.webp"));
+        int start = webp.AsSpan().IndexOf("ANMF"u8);
+        int length = 8 + BinaryPrimitives.ReadInt32LittleEndian(webp.AsSpan(start + 4));
+        byte[] frame = webp[start..(start + length)];
+        byte[] many = [.. webp[..start], .. Enumerable.Repeat(frame, 30_000).SelectMany(f => f)];
+        BinaryPrimitives.WriteInt32LittleEndian(many.AsSpan(4), many.Length - 8);
+        AssertSamePicture(webp, many);
+    }
+
+    [Theory]
+    [InlineData("iCCP", "icc\0\0")]
+    [InlineData("zTXt", "Comment\0\0")]
+    [InlineData("iTXt", "Comment\0\x01\0\0\0")]
+    public void Png_chunks_that_unpack_without_end_are_left_packed(string type, string start)
+    {
+        byte[] png = Pictures.Encode(SKEncodedImageFormat.Png);
+        byte[] bomb = Chunk(type, [.. start.Select(c => (byte)c), .. Zeros(megabytes: 200)]);
+        // Before and behind the pixels, more than once.
+        AssertSamePicture(png, [.. png[..AfterHeader], .. bomb, .. bomb, .. png[AfterHeader..^PngEnd], .. bomb, .. png[^PngEnd..]]);
+    }
+
+    [Fact]
+    public void Png_pixels_that_unpack_without_end_are_taken_as_far_as_the_rows_go()
+    {
+        byte[] header = [0, 0, 0, 40, 0, 0, 0, 30, 8, 2, 0, 0, 0];
+        byte[] bomb = [.. PngSignature, .. Chunk("IHDR", header), .. Chunk("IDAT", Zeros(megabytes: 400)), .. Chunk("IEND", [])];
+        byte[] rgb = Pictures.Preprocessor().Decode(SamImage.FromBytes(bomb), 0, out int width, out int height);
+        Assert.Equal((40, 30), (width, height));
+        Assert.All(rgb, v => Assert.Equal(0, v));
+    }
+
+    /// <summary>255 segments of a colour profile, each of the greatest length, and EXIF data whose directories point to
+    /// themselves and announce four billion values.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Profiles_and_exif_data_without_end_do_not_matter(bool orient)
+    {
+        byte[] exif = LoopingDirectory(little: false, (0x8769, 4, 1, 8), (0x8825, 4, 1, 8), (0x014a, 4, uint.MaxValue, 8),
+            (0x927c, 7, uint.MaxValue, 8), (0x0112, 3, uint.MaxValue, 0x00010000));
+        byte[] jpeg = Pictures.Encode(SKEncodedImageFormat.Jpeg);
+        byte[] exifSegment = JpegSegment(0xe1, [.. "Exif\0\0"u8, .. exif]);
+        var profile = Enumerable.Range(1, 255).SelectMany(i =>
+            JpegSegment(0xe2, [.. "ICC_PROFILE\0"u8, (byte)i, 255, .. new byte[65_000]]));
+        AssertSamePicture(jpeg, [.. jpeg[..2], .. exifSegment, .. exifSegment, .. profile, .. jpeg[2..]], orient);
+
+        byte[] png = Pictures.Encode(SKEncodedImageFormat.Png);
+        AssertSamePicture(png, [.. png[..AfterHeader], .. Chunk("eXIf", exif), .. png[AfterHeader..]], orient);
+
+        byte[] webp = File.ReadAllBytes(Golden.Fixture("imaging", "orientation8.webp"));
+        int at = webp.AsSpan().IndexOf("EXIF"u8);
+        byte[] length = new byte[4];
+        BinaryPrimitives.WriteInt32LittleEndian(length, exif.Length);
+        byte[] looping = [.. webp[..at], .. "EXIF"u8, .. length, .. exif];
+        BinaryPrimitives.WriteInt32LittleEndian(looping.AsSpan(4), looping.Length - 8);
+        byte[] upright = Pictures.Preprocessor().Decode(SamImage.FromBytes(webp), 0, out _, out _);
+        Assert.Equal(upright, Pictures.Preprocessor(orient: orient).Decode(SamImage.FromBytes(looping), 0, out _, out _));
+    }
+
+    [Theory]
+    [InlineData("lzw_predictor.tif")]
+    [InlineData("rgba_packbits.tif")]
+    public void A_tiff_whose_directories_go_in_circles_gives_its_first_page(string file)
+    {
+        byte[] tiff = File.ReadAllBytes(Golden.Fixture("imaging", file));
+        int directory = BinaryPrimitives.ReadInt32LittleEndian(tiff.AsSpan(4));
+        byte[] looping = [.. tiff];
+        BinaryPrimitives.WriteInt32LittleEndian(looping.AsSpan(DirectoryEnd(tiff)), directory);
+        AssertSamePicture(tiff, looping);
+        // The subdirectories of the page are the page.
+        AssertSamePicture(tiff, WithEntry(tiff, 330, 4, 1, directory));
+    }
+
+    /// <summary>Counts and offsets far outside the file, in every tag that there is.</summary>
+    [Theory]
+    [InlineData("lzw_predictor.tif")]
+    [InlineData("palette_deflate.tif")]
+    [InlineData("gray16.tif")]
+    [InlineData("cmyk.tif")]
+    public void Tiff_tags_of_any_size_allocate_nothing(string file)
+    {
+        byte[] tiff = File.ReadAllBytes(Golden.Fixture("imaging", file));
+        int directory = BinaryPrimitives.ReadInt32LittleEndian(tiff.AsSpan(4));
+        // So that another width or height is no reason to allocate either.
+        var preprocessor = Pictures.Preprocessor(new ImageLimits { MaxPixels = 5000 });
+        for (int entry = directory + 2; entry < DirectoryEnd(tiff); entry += 12)
         {
-            byte[] zeros = new byte[1 << 20];
-            for (int i = 0; i < 200; i++)
+            foreach (uint count in new uint[] { 0, 2, 0xffff, 0x10000000, 0x7fffffff, uint.MaxValue })
             {
-                deflate.Write(zeros);
+                foreach (int offset in new[] { 0, directory, tiff.Length - 1, int.MaxValue, -1 })
+                {
+                    byte[] changed = [.. tiff];
+                    BinaryPrimitives.WriteUInt32LittleEndian(changed.AsSpan(entry + 4), count);
+                    BinaryPrimitives.WriteInt32LittleEndian(changed.AsSpan(entry + 8), offset);
+                    long before = GC.GetAllocatedBytesForCurrentThread();
+                    try
+                    {
+                        preprocessor.Decode(SamImage.FromBytes(changed), 0, out _, out _);
+                    }
+                    catch (ImageException e)
+                    {
+                        Assert.Matches("; (expected|convert|scale)", e.Message);
+                    }
+                    long allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+                    Assert.True(allocated < 1_000_000,
+                        $"tag {BinaryPrimitives.ReadUInt16LittleEndian(tiff.AsSpan(entry))}, {count} values at {offset}: {allocated}");
+                }
             }
         }
-        byte[] profile = new byte[bomb.Length + 12];
-        BinaryPrimitives.WriteInt32BigEndian(profile, (int)bomb.Length);
-        "iCCP"u8.CopyTo(profile.AsSpan(4));
-        bomb.ToArray().CopyTo(profile, 8);
-        const int afterHeader = 8 + 25;
-        byte[] file = [.. png[..afterHeader], .. profile, .. png[afterHeader..]];
-        Assert.Equal(expected, Pictures.Preprocessor().Decode(SamImage.FromBytes(file), 0, out _, out _));
+    }
+
+    [Fact]
+    public void Scan_markers_behind_the_end_or_inside_other_segments_are_not_scans()
+    {
+        byte[] jpeg = Pictures.Encode(SKEncodedImageFormat.Jpeg);
+        byte[] markers = [.. Enumerable.Repeat((byte[])[0xff, 0xda], 2000).SelectMany(m => m)];
+        AssertSamePicture(jpeg, [.. jpeg[..2], .. JpegSegment(0xe1, markers), .. jpeg[2..], .. markers]);
     }
 
     [Fact]
@@ -284,6 +397,69 @@ public sealed class HostileImageTests
         }
     }
 
+    /// <summary>Bytes of a PNG before the chunks that follow its header.</summary>
+    private const int AfterHeader = 8 + 12 + 13;
+
+    /// <summary>Bytes of the last chunk of a PNG.</summary>
+    private const int PngEnd = 12;
+
+    private static ReadOnlySpan<byte> PngSignature => [0x89, (byte)'P', (byte)'N', (byte)'G', 0x0d, 0x0a, 0x1a, 0x0a];
+
+    private static void AssertSamePicture(byte[] expected, byte[] actual, bool orient = false) => Assert.Equal(
+        Pictures.Preprocessor().Decode(SamImage.FromBytes(expected), 0, out _, out _),
+        Pictures.Preprocessor(orient: orient).Decode(SamImage.FromBytes(actual), 0, out _, out _));
+
+    private static byte[] Chunk(string type, byte[] data)
+    {
+        byte[] chunk = new byte[12 + data.Length];
+        BinaryPrimitives.WriteInt32BigEndian(chunk, data.Length);
+        System.Text.Encoding.ASCII.GetBytes(type, chunk.AsSpan(4));
+        data.CopyTo(chunk, 8);
+        BinaryPrimitives.WriteUInt32BigEndian(chunk.AsSpan(8 + data.Length), Crc32(chunk.AsSpan(4, 4 + data.Length)));
+        return chunk;
+    }
+
+    /// <summary>So many zeros, packed a thousandfold.</summary>
+    private static byte[] Zeros(int megabytes)
+    {
+        using var packed = new MemoryStream();
+        using (var deflate = new ZLibStream(packed, CompressionLevel.Fastest))
+        {
+            byte[] zeros = new byte[1 << 20];
+            for (int i = 0; i < megabytes; i++)
+            {
+                deflate.Write(zeros);
+            }
+        }
+        return packed.ToArray();
+    }
+
+    private static byte[] JpegSegment(byte marker, byte[] data) =>
+        [0xff, marker, (byte)((data.Length + 2) >> 8), (byte)(data.Length + 2), .. data];
+
+    /// <summary>EXIF data: one directory at 8, followed by itself.</summary>
+    private static byte[] LoopingDirectory(bool little, params (ushort Tag, ushort Type, uint Count, uint Value)[] entries)
+    {
+        byte[] exif = new byte[8 + 2 + (12 * entries.Length) + 4];
+        (little ? "II*\0\x08\0\0\0"u8 : "MM\0*\0\0\0\x08"u8).CopyTo(exif);
+        void Word(int at, ushort value) => BitConverter.TryWriteBytes(exif.AsSpan(at),
+            little == BitConverter.IsLittleEndian ? value : BinaryPrimitives.ReverseEndianness(value));
+        void Long(int at, uint value) => BitConverter.TryWriteBytes(exif.AsSpan(at),
+            little == BitConverter.IsLittleEndian ? value : BinaryPrimitives.ReverseEndianness(value));
+
+        Word(8, (ushort)entries.Length);
+        for (int i = 0; i < entries.Length; i++)
+        {
+            int at = 10 + (12 * i);
+            Word(at, entries[i].Tag);
+            Word(at + 2, entries[i].Type);
+            Long(at + 4, entries[i].Count);
+            Long(at + 8, entries[i].Value);
+        }
+        Long(exif.Length - 4, 8);
+        return exif;
+    }
+
     private static Lazy<string[]> Seeds { get; } = new(() =>
         [.. Directory.EnumerateFiles(Golden.Fixture("imaging"))
             .Where(f => Path.GetExtension(f) is not (".json" or ".md" or ".py"))
@@ -344,6 +520,29 @@ public sealed class HostileImageTests
             }
         }
         throw new ArgumentException($"the file has no tag {tag}", nameof(tag));
+    }
+
+    /// <summary>Where the offset of the next directory of a little-endian TIFF is.</summary>
+    private static int DirectoryEnd(byte[] tiff)
+    {
+        int directory = BinaryPrimitives.ReadInt32LittleEndian(tiff.AsSpan(4));
+        return directory + 2 + (12 * BinaryPrimitives.ReadUInt16LittleEndian(tiff.AsSpan(directory)));
+    }
+
+    /// <summary>Adds a tag: the directory moves to the end of the file.</summary>
+    private static byte[] WithEntry(byte[] tiff, ushort tag, ushort type, int count, int value)
+    {
+        int directory = BinaryPrimitives.ReadInt32LittleEndian(tiff.AsSpan(4));
+        int entries = BinaryPrimitives.ReadUInt16LittleEndian(tiff.AsSpan(directory));
+        byte[] entry = new byte[12];
+        BinaryPrimitives.WriteUInt16LittleEndian(entry, tag);
+        BinaryPrimitives.WriteUInt16LittleEndian(entry.AsSpan(2), type);
+        BinaryPrimitives.WriteInt32LittleEndian(entry.AsSpan(4), count);
+        BinaryPrimitives.WriteInt32LittleEndian(entry.AsSpan(8), value);
+        byte[] changed = [
+            .. tiff, (byte)(entries + 1), 0, .. tiff[(directory + 2)..DirectoryEnd(tiff)], .. entry, 0, 0, 0, 0];
+        BinaryPrimitives.WriteInt32LittleEndian(changed.AsSpan(4), tiff.Length);
+        return changed;
     }
 
     private static uint Crc32(ReadOnlySpan<byte> bytes)
