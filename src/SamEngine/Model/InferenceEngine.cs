@@ -119,7 +119,7 @@ internal sealed class InferenceEngine : IDisposable
         {
             if (work is not null)
             {
-                Guard(work, () => Start(work));
+                StartGuarded(work);
             }
             else
             {
@@ -496,11 +496,11 @@ internal sealed class InferenceEngine : IDisposable
     }
 
     /// <summary>Runs the part of a request that is its own; whatever it throws is that request's failure.</summary>
-    private void Guard(EngineWork work, Action action)
+    private void StartGuarded(EngineWork work)
     {
         try
         {
-            action();
+            Start(work);
         }
         catch (Exception e)
         {
