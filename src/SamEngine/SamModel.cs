@@ -33,7 +33,12 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         try
         {
             owned.Push(_checkpoint = SamCheckpoint.Open(folder,
-                new CheckpointOptions { UseMmap = options.UseMmap, Adapters = options.Adapters }));
+                new CheckpointOptions
+                {
+                    UseMmap = options.UseMmap,
+                    Adapters = options.Adapters,
+                    AllowTorchFiles = options.AllowTorchFiles,
+                }));
             _promptTokenizer = _checkpoint.TokenizerModelPath is { } model ? VicunaTokenizer.Load(model) : null;
             _instructionTokenizer = _checkpoint.VocabularyPath is { } vocabulary ? QFormerTokenizer.Load(vocabulary) : null;
             var config = _checkpoint.Config;

@@ -16,8 +16,13 @@ public sealed record SamModelOptions
     /// while the model is loaded; when that can't be promised, switch this off.</summary>
     public bool UseMmap { get; init; } = true;
 
-    /// <summary>A safetensors file with SAM's trained tensors to put over the folder's.</summary>
+    /// <summary>A file with SAM's trained tensors to put over the folder's: safetensors, or a torch file (<c>.pth</c>) where
+    /// <see cref="AllowTorchFiles"/> is set.</summary>
     public string? Adapters { get; init; }
+
+    /// <summary>Whether <see cref="Adapters"/> may be a torch zip file. It is read by a reader that executes nothing; it is
+    /// still a choice of yours, never a fallback.</summary>
+    public bool AllowTorchFiles { get; init; }
 
     /// <summary>Most threads to compute with; 0 takes one per processor.</summary>
     public int Threads { get; init; }

@@ -7,14 +7,19 @@ namespace SamEngine.Checkpoints;
 /// <summary>What to convert.</summary>
 public sealed record ConvertOptions
 {
-    /// <summary>The LAVIS checkpoint with the vision encoder, Q-Former and projection (<c>.pth</c>).</summary>
-    public required string InstructBlip { get; init; }
+    /// <summary>The LAVIS checkpoint with the vision encoder, Q-Former and projection (<c>.pth</c>); needs
+    /// <see cref="Llm"/>.</summary>
+    public string? InstructBlip { get; init; }
+
+    /// <summary>Instead of <see cref="InstructBlip"/> and <see cref="Llm"/>: a folder with the Hugging Face port of
+    /// InstructBLIP (safetensors, or <c>.bin</c> files).</summary>
+    public string? HuggingFace { get; init; }
 
     /// <summary>The SAM checkpoint with the trained adapters (<c>.pth</c>); null converts plain InstructBLIP.</summary>
     public string? Sam { get; init; }
 
     /// <summary>The language model's Hugging Face folder.</summary>
-    public required string Llm { get; init; }
+    public string? Llm { get; init; }
 
     /// <summary>bert-base-uncased <c>vocab.txt</c> for the Q-Former; null leaves it out.</summary>
     public string? BertVocabulary { get; init; }
@@ -97,7 +102,8 @@ public static class CheckpointConverter
     {
         private readonly ConvertOptions _options;
         private readonly List<TensorStore> _stores = [];
-        private readonly SortedDictionary<string, (TensorStore Store, string Name)> _homes = new(StringComparer.Ordinal);
+        private readonly SortedDictionary<string, TensorHome> _homes = new(StringComparer.Ordinal);
+        private readonly string _llmFolder;
         private readonly SamConfig _config;
         private readonly bool _appendPad;
 
@@ -106,7 +112,23 @@ public static class CheckpointConverter
             _options = options;
             try
             {
-                Add(TorchZipFile.Open(options.InstructBlip), "");
+                bool port = options.HuggingFace is not null;
+                if (port == (options.InstructBlip is not null) || port == (options.Llm is not null))
+                {
+                    throw new RequestException(nameof(options.InstructBlip), "and Llm go together, or HuggingFace stands alone");
+                }
+                _llmFolder = options.HuggingFace ?? options.Llm!;
+                if (port)
+                {
+                    foreach (var store in OpenFolder(_llmFolder))
+                    {
+                        AddPort(store);
+                    }
+                }
+                else
+                {
+                    Add(TorchZipFile.Open(options.InstructBlip!), "");
+                }
                 if (options.Sam is not null)
                 {
                     Add(TorchZipFile.Open(options.Sam), "");
@@ -115,14 +137,16 @@ public static class CheckpointConverter
                 {
                     Notes.Add("no SAM checkpoint was given: the result is plain InstructBLIP, images do not guide each other");
                 }
-                foreach (var store in OpenLlm(options.Llm))
+                foreach (var store in port ? [] : OpenFolder(_llmFolder))
                 {
                     Add(store, "llm_model.");
                 }
                 int embedded = Rows("llm_model.model.embed_tokens.weight");
-                string tokenizer = System.IO.Path.Combine(options.Llm, SamCheckpoint.TokenizerName);
+                string tokenizer = System.IO.Path.Combine(_llmFolder, SamCheckpoint.TokenizerName);
                 _appendPad = File.Exists(tokenizer) && VicunaTokenizer.Load(tokenizer).PieceCount == embedded;
-                _config = options.Config is { } path ? SamConfig.Load(path, Stated(options.Llm)) : Stated(options.Llm);
+                var stated = port ? HuggingFacePort.LoadConfig(System.IO.Path.Combine(_llmFolder, SamCheckpoint.ConfigName),
+                    options.Sam is not null) : Stated(_llmFolder);
+                _config = options.Config is { } path ? SamConfig.Load(path, stated) : stated;
                 if (_appendPad && _config.Llm.VocabularySize == embedded)
                 {
                     _config = _config with { Llm = _config.Llm with { VocabularySize = embedded + 1, PadTokenId = embedded } };
@@ -200,11 +224,11 @@ public static class CheckpointConverter
             }
         }
 
-        private static IEnumerable<TensorStore> OpenLlm(string folder)
+        private static IEnumerable<TensorStore> OpenFolder(string folder)
         {
             if (!Directory.Exists(folder))
             {
-                throw new CheckpointException(folder, "is not a folder; expected the language model's Hugging Face folder");
+                throw new CheckpointException(folder, "is not a folder; expected a Hugging Face folder");
             }
             if (SafetensorsFolder.IsIn(folder))
             {
@@ -240,15 +264,27 @@ public static class CheckpointConverter
                 {
                     throw new CheckpointException(store.Path, $"tensor '{name}' is also in '{other.Store.Path}'");
                 }
-                _homes[prefix + name] = (store, name);
+                _homes[prefix + name] = new TensorHome(store, name);
+            }
+        }
+
+        private void AddPort(TensorStore store)
+        {
+            _stores.Add(store);
+            foreach (var (name, home) in HuggingFacePort.Homes(store))
+            {
+                if (!_homes.TryAdd(name, home))
+                {
+                    throw new CheckpointException(store.Path, $"tensor '{home.Name}' is also in '{_homes[name].Store.Path}'");
+                }
             }
         }
 
         private TensorStore Home(string name) => _homes[name].Store;
 
-        private TensorData Get(string name) => _homes.TryGetValue(name, out var home)
-            && home.Store.TryGet(home.Name, out var tensor) ? tensor
-            : throw new CheckpointException(_options.InstructBlip, $"and the other inputs have no tensor '{name}'");
+        private TensorData Get(string name) => _homes.TryGetValue(name, out var home) && home.Open() is { } tensor ? tensor
+            : throw new CheckpointException(_options.HuggingFace ?? _options.InstructBlip!,
+                $"and the other inputs have no tensor '{name}'");
 
         private int Rows(string name) => checked((int)Get(name).Shape[0]);
 
@@ -355,16 +391,17 @@ public static class CheckpointConverter
             {
                 _config.Write(config);
             }
-            string tokenizer = System.IO.Path.Combine(_options.Llm, SamCheckpoint.TokenizerName);
+            string tokenizer = System.IO.Path.Combine(_llmFolder, SamCheckpoint.TokenizerName);
             if (File.Exists(tokenizer))
             {
                 File.Copy(tokenizer, System.IO.Path.Combine(folder, SamCheckpoint.TokenizerName));
             }
             else
             {
-                Notes.Add($"{_options.Llm} has no {SamCheckpoint.TokenizerName}: the model can't read prompts until one is there");
+                Notes.Add($"{_llmFolder} has no {SamCheckpoint.TokenizerName}: the model can't read prompts until one is there");
             }
-            if (_options.BertVocabulary is { } vocabulary)
+            string portVocabulary = System.IO.Path.Combine(_llmFolder, SamCheckpoint.PortVocabularyFolder, SamCheckpoint.VocabularyName);
+            if ((_options.BertVocabulary ?? (File.Exists(portVocabulary) ? portVocabulary : null)) is { } vocabulary)
             {
                 QFormerTokenizer.Load(vocabulary);
                 File.Copy(vocabulary, System.IO.Path.Combine(folder, SamCheckpoint.VocabularyName));

@@ -81,14 +81,25 @@ internal static class CheckpointInspector
         }
     }
 
-    private static string PartOf(string name) =>
-        name.StartsWith("visual_encoder.", StringComparison.Ordinal) || name.StartsWith("ln_vision.", StringComparison.Ordinal)
-            ? "vision encoder"
-        : name.StartsWith("attn.", StringComparison.Ordinal) || name.Contains("one_2_muliple", StringComparison.Ordinal)
-            || name.Contains("multiple_2_one", StringComparison.Ordinal) ? "SAM adapters"
-        : name.StartsWith("Qformer.", StringComparison.Ordinal) || name == "query_tokens" ? "Q-Former"
-        : name.StartsWith("llm_proj.", StringComparison.Ordinal) ? "projection"
-        : name.StartsWith("llm_model.", StringComparison.Ordinal) || name.StartsWith("model.", StringComparison.Ordinal)
-            || name.StartsWith("lm_head.", StringComparison.Ordinal) ? "language model"
-        : "other";
+    private static string PartOf(string name)
+    {
+        bool In(params ReadOnlySpan<string> prefixes)
+        {
+            foreach (string prefix in prefixes)
+            {
+                if (name.StartsWith(prefix, StringComparison.Ordinal))
+                {
+                    return true;
+                }
+            }
+            return false;
+        }
+        return In("visual_encoder.", "ln_vision.", "vision_model.") ? "vision encoder"
+            : In("attn.") || name.Contains("one_2_muliple", StringComparison.Ordinal)
+                || name.Contains("multiple_2_one", StringComparison.Ordinal) ? "SAM adapters"
+            : In("Qformer.", "qformer.", "query_tokens") ? "Q-Former"
+            : In("llm_proj.", "language_projection.") ? "projection"
+            : In("llm_model.", "language_model.", "model.", "lm_head.") ? "language model"
+            : "other";
+    }
 }

@@ -8,8 +8,12 @@ internal sealed record CheckpointOptions
     /// <summary>Map weight files instead of reading them.</summary>
     public bool UseMmap { get; init; } = true;
 
-    /// <summary>A safetensors file with SAM's trained tensors (or any others) that go over the folder's.</summary>
+    /// <summary>A file with SAM's trained tensors (or any others) that go over the folder's: safetensors, or a torch file
+    /// where <see cref="AllowTorchFiles"/> says so.</summary>
     public string? Adapters { get; init; }
+
+    /// <summary>Whether <see cref="Adapters"/> may be a torch zip file (<c>.pth</c>); nothing in it is executed.</summary>
+    public bool AllowTorchFiles { get; init; }
 }
 
 /// <summary>
@@ -24,20 +28,22 @@ internal sealed class SamCheckpoint : IDisposable
     public const string VocabularyName = "vocab.txt";
     public const string GenerationConfigName = "generation_config.json";
 
+    /// <summary>Where the Hugging Face port keeps the Q-Former's vocabulary.</summary>
+    public const string PortVocabularyFolder = "qformer_tokenizer";
+
     private readonly List<TensorStore> _stores = [];
-    private readonly SortedDictionary<string, (TensorStore Store, string StoredName)> _homes = new(StringComparer.Ordinal);
+    private readonly SortedDictionary<string, TensorHome> _homes = new(StringComparer.Ordinal);
     private readonly HashSet<string> _taken = new(StringComparer.Ordinal);
     private readonly List<string> _notes = [];
 
-    private SamCheckpoint(string folder, SamConfig config)
+    private SamCheckpoint(string folder)
     {
         Folder = folder;
-        Config = config;
     }
 
     public string Folder { get; }
 
-    public SamConfig Config { get; }
+    public SamConfig Config { get; private set; } = SamConfig.Published;
 
     /// <summary>What a user should know: no adapters, tensors skipped knowingly.</summary>
     public IReadOnlyList<string> Notes => _notes;
@@ -47,7 +53,8 @@ internal sealed class SamCheckpoint : IDisposable
 
     public string? TokenizerModelPath => Existing(TokenizerName);
 
-    public string? VocabularyPath => Existing(VocabularyName);
+    public string? VocabularyPath =>
+        Existing(VocabularyName) ?? Existing(System.IO.Path.Combine(PortVocabularyFolder, VocabularyName));
 
     public string? GenerationConfigPath => Existing(GenerationConfigName);
 
@@ -76,14 +83,16 @@ internal sealed class SamCheckpoint : IDisposable
             throw new CheckpointException(folder, $"has neither {SafetensorsFolder.SingleName} nor " +
                 $"{SafetensorsFolder.IndexName} (make them from .pth or .bin files with 'sam model convert')");
         }
-        var checkpoint = new SamCheckpoint(folder, SamConfig.Load(configPath));
+        var checkpoint = new SamCheckpoint(folder);
         try
         {
             checkpoint.Add(SafetensorsFolder.Open(folder, options.UseMmap));
             if (options.Adapters is { } adapters)
             {
-                checkpoint.AddAdapters(SafetensorsFile.Open(adapters, options.UseMmap));
+                checkpoint.AddAdapters(OpenAdapters(adapters, options));
             }
+            checkpoint.Config = HuggingFacePort.IsConfig(configPath)
+                ? HuggingFacePort.LoadConfig(configPath, checkpoint.HasAdapters) : SamConfig.Load(configPath);
             if (!checkpoint.HasAdapters)
             {
                 checkpoint._notes.Add("no SAM adapters (attn, one_2_muliple, multiple_2_one): this is plain InstructBLIP, " +
@@ -104,14 +113,14 @@ internal sealed class SamCheckpoint : IDisposable
     /// <exception cref="CheckpointException">Missing or of another shape.</exception>
     public TensorData Get(string name, params ReadOnlySpan<long> shape)
     {
-        if (!_homes.TryGetValue(name, out var home) || !home.Store.TryGet(home.StoredName, out var tensor))
+        if (!_homes.TryGetValue(name, out var home) || home.Open() is not { } tensor)
         {
             throw new CheckpointException(Folder, $"tensor '{name}' is missing, expected [{Text(shape)}]");
         }
         if (!shape.SequenceEqual(tensor.Shape.ToArray()))
         {
-            throw new CheckpointException(home.Store.FileOf(home.StoredName),
-                $"tensor '{home.StoredName}' is [{string.Join(", ", tensor.Shape)}], expected [{Text(shape)}] from {ConfigName}");
+            throw new CheckpointException(home.Store.FileOf(home.Name),
+                $"tensor '{home.Name}' is [{string.Join(", ", tensor.Shape)}], expected [{Text(shape)}] from {ConfigName}");
         }
         _taken.Add(name);
         return tensor;
@@ -153,9 +162,14 @@ internal sealed class SamCheckpoint : IDisposable
     private void Add(TensorStore store)
     {
         _stores.Add(store);
-        foreach (string name in store.Names)
+        var homes = HuggingFacePort.IsPort(store) ? HuggingFacePort.Homes(store)
+            : store.Names.Select(n => (n, new TensorHome(store, n)));
+        foreach (var (name, home) in homes)
         {
-            _homes[name] = (store, name);
+            if (!_homes.TryAdd(name, home))
+            {
+                throw new CheckpointException(store.Path, $"tensor '{home.Name}' and '{_homes[name].Name}' both stand for '{name}'");
+            }
         }
     }
 
@@ -165,12 +179,23 @@ internal sealed class SamCheckpoint : IDisposable
         foreach (string name in store.Names)
         {
             bool replaced = _homes.ContainsKey(name);
-            _homes[name] = (store, name);
+            _homes[name] = new TensorHome(store, name);
             if (replaced)
             {
                 _notes.Add($"tensor '{name}' comes from {store.Path}");
             }
         }
+    }
+
+    private static TensorStore OpenAdapters(string path, CheckpointOptions options)
+    {
+        if (System.IO.Path.GetExtension(path) is not (".pth" or ".pt" or ".bin"))
+        {
+            return SafetensorsFile.Open(path, options.UseMmap);
+        }
+        return options.AllowTorchFiles ? TorchZipFile.Open(path, options.UseMmap)
+            : throw new CheckpointException(path, "is a torch file, which is opened only when asked for: set " +
+                $"{nameof(SamModelOptions.AllowTorchFiles)} (--allow-torch), or make a model folder with 'sam model convert'");
     }
 
     private string? Existing(string name)

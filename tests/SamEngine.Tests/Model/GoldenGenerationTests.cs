@@ -1,5 +1,6 @@
 using System.Text.Json;
 using SamEngine.Checkpoints;
+using SamEngine.Compute;
 using SamEngine.Compute.Cpu;
 using SamEngine.Decoding;
 using SamEngine.Model;
@@ -22,18 +23,24 @@ public sealed class GoldenGenerationTests
             using var golden = new GoldenModel(folder);
             using var checkpoint = SamCheckpoint.Open(folder);
             using var backend = new CpuBackend(instructionSet: instructionSet);
-            using var weights = SamWeights.Load(checkpoint, backend);
-            using var engine = new InferenceEngine(weights, backend, cacheTokens: 0);
-            int compared = 0;
-            foreach (var entry in golden.Generation.GetProperty("cases").EnumerateObject())
-            {
-                if (entry.Name != "predict_class")
-                {
-                    compared += await CheckCase(golden, engine, entry.Name, entry.Value);
-                }
-            }
-            Assert.True(compared >= 10, $"{folder}: only {compared} runs compared");
+            await Check(golden, checkpoint, backend);
         }
+    }
+
+    /// <summary>Makes every recorded generation on a checkpoint and compares ids and scores.</summary>
+    internal static async Task Check(GoldenModel golden, SamCheckpoint checkpoint, Backend backend)
+    {
+        using var weights = SamWeights.Load(checkpoint, backend);
+        using var engine = new InferenceEngine(weights, backend, cacheTokens: 0);
+        int compared = 0;
+        foreach (var entry in golden.Generation.GetProperty("cases").EnumerateObject())
+        {
+            if (entry.Name != "predict_class")
+            {
+                compared += await CheckCase(golden, engine, entry.Name, entry.Value);
+            }
+        }
+        Assert.True(compared >= 10, $"{golden.Folder}: only {compared} runs compared");
     }
 
     [Fact]

@@ -23,28 +23,34 @@ public sealed class GoldenStageTests
             using var golden = new GoldenModel(folder);
             using var checkpoint = SamCheckpoint.Open(folder);
             using var backend = new CpuBackend(instructionSet: instructionSet);
-            using var weights = SamWeights.Load(checkpoint, backend);
-            using var engine = new InferenceEngine(weights, backend, cacheTokens: 0);
-            using var reader = backend.CreateQueue();
-            foreach (string name in golden.Cases)
+            await Check(golden, checkpoint, backend);
+        }
+    }
+
+    /// <summary>Runs every recorded case on a checkpoint and compares every recorded stage.</summary>
+    internal static async Task Check(GoldenModel golden, SamCheckpoint checkpoint, Backend backend)
+    {
+        using var weights = SamWeights.Load(checkpoint, backend);
+        using var engine = new InferenceEngine(weights, backend, cacheTokens: 0);
+        using var reader = backend.CreateQueue();
+        foreach (string name in golden.Cases)
+        {
+            for (int sample = 0; sample < golden.Batch(name); sample++)
             {
-                for (int sample = 0; sample < golden.Batch(name); sample++)
-                {
-                    var comparison = new Comparison(golden, name, sample, reader);
-                    engine.Trace = comparison.OnStage;
-                    var input = golden.Input(name, sample);
-                    // One new token: the stages of the prompt, nothing after it.
-                    var settings = GenerationSettings.Create(
-                        new GenerationOptions { NumBeams = 1, MaxLength = 2, RepetitionPenalty = 1 },
-                        golden.Config.Llm.VocabularySize, 1, 2);
-                    var work = new GenerationWork(input, settings, TokenSearch.Create(settings), null, default);
-                    engine.Submit(work);
-                    await work.Completion;
-                    comparison.AssertAllSeen();
-                    int layers = golden.Config.QFormer.Layers;
-                    Assert.Equal(input.Guided ? input.Images * layers + (layers - 1) + input.Images
-                        : input.Images * layers, work.Timings.QFormerLayerRuns);
-                }
+                var comparison = new Comparison(golden, name, sample, reader);
+                engine.Trace = comparison.OnStage;
+                var input = golden.Input(name, sample);
+                // One new token: the stages of the prompt, nothing after it.
+                var settings = GenerationSettings.Create(
+                    new GenerationOptions { NumBeams = 1, MaxLength = 2, RepetitionPenalty = 1 },
+                    golden.Config.Llm.VocabularySize, 1, 2);
+                var work = new GenerationWork(input, settings, TokenSearch.Create(settings), null, default);
+                engine.Submit(work);
+                await work.Completion;
+                comparison.AssertAllSeen();
+                int layers = golden.Config.QFormer.Layers;
+                Assert.Equal(input.Guided ? input.Images * layers + (layers - 1) + input.Images
+                    : input.Images * layers, work.Timings.QFormerLayerRuns);
             }
         }
     }
