@@ -56,6 +56,9 @@ internal sealed class InferenceEngine : IDisposable
     /// <summary>Bytes of keys and values, of which only used pages are backed.</summary>
     public long CacheBytes => _cache.ByteLength;
 
+    /// <summary>Bytes of scratch memory; read it only while nothing runs.</summary>
+    public long WorkspaceBytes => _workspace.ByteLength;
+
     /// <summary>Called on the engine's thread with every intermediate result; for tests.</summary>
     public StageTrace? Trace { get; set; }
 
