@@ -84,19 +84,27 @@ SAM_API int32_t sam_cpu_linear(sam_context* c, const sam_view* x, const sam_weig
                                const float* bias, int32_t activation, const sam_view* residual) {
   int64_t rows = RowCount(x);
   int64_t k = w->columns;
-  // A block of rows of x stays in half a megabyte of cache while the weights stream past it.
-  int64_t row_block = std::clamp<int64_t>((512 << 10) / (k * 4) / 6 * 6, 6, 192);
-  int64_t row_blocks = (rows + row_block - 1) / row_block;
   int64_t columns = w->rows;
-  // A few pieces per thread; whole tiles.
-  int64_t pieces = std::max<int64_t>(1, c->pool.threads() * 8 / row_blocks);
-  int64_t column_block = (columns / pieces + sam::kWeightRows) / sam::kWeightRows * sam::kWeightRows;
-  int64_t work = k * rows;
-  column_block =
-      std::max(column_block, (16384 / work + sam::kWeightRows) / sam::kWeightRows * sam::kWeightRows);
+  // Widths that both sides of a tile need in the first cache; scratch and rows of x in the second.
+  int64_t stretches = (k + 767) / 768;
+  int64_t stretch = ((k + stretches - 1) / stretches + 15) / 16 * 16;
+  int64_t row_blocks = 1, row_block = rows, column_block;
+  if (rows <= sam::kDirectRows) {
+    // A few pieces per thread.
+    int64_t pieces = c->pool.threads() * 8;
+    column_block = (columns / pieces + sam::kWeightRows) / sam::kWeightRows * sam::kWeightRows;
+    column_block =
+        std::max(column_block, (16384 / (k * rows) + sam::kWeightRows) / sam::kWeightRows * sam::kWeightRows);
+  } else {
+    row_blocks = (rows + 95) / 96;
+    row_block = ((rows + row_blocks - 1) / row_blocks + 5) / 6 * 6;
+    row_blocks = (rows + row_block - 1) / row_block;
+    column_block = sam::kPanelColumns;
+  }
   int64_t column_blocks = (columns + column_block - 1) / column_block;
-  sam::LinearArgs args{x, y, residual, w, bias, activation, row_block, row_blocks, column_block};
-  int64_t scratch = sam::kWeightRows * ((k + 15) / 16 * 16) * 4;
+  sam::LinearArgs args{x, y, residual, w, bias, activation, row_block, row_blocks, column_block, stretch};
+  int64_t scratch =
+      rows <= sam::kDirectRows ? 0 : sam::kPanelColumns * (stretch + row_block * 16) * (int64_t)sizeof(float);
   return Run(c, c->kernels->linear, args, row_blocks * column_blocks, 1, scratch);
 }
 

@@ -18,6 +18,7 @@ struct LinearArgs {
   int64_t row_block;     // rows of x that a piece of work covers
   int64_t row_blocks;    // pieces along the rows
   int64_t column_block;  // output columns that a piece covers
+  int64_t stretch;       // columns of x that a packed panel covers, a multiple of 16
 };
 
 struct NormArgs {
@@ -95,7 +96,9 @@ struct KernelTable {
 };
 
 constexpr int64_t kAttentionRows = 32;
-constexpr int64_t kWeightRows = 4;  // weight rows that a linear tile computes together
+constexpr int64_t kWeightRows = 4;     // weight rows that a linear layer of few rows reads together
+constexpr int64_t kDirectRows = 6;     // most rows of x for which weights are not packed
+constexpr int64_t kPanelColumns = 32;  // weight rows of a packed panel
 
 namespace scalar {
 extern const KernelTable table;

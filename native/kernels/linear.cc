@@ -1,10 +1,11 @@
 // y = activation(x W^T + bias) + residual, W [N, K] row-major as the checkpoint stores it. fp32 activations
 // and sums.
 //
-// A piece of work is a block of rows of x times a block of weight rows. Few rows: weights are widened in
-// registers and read once (bound by memory). More rows: four weight rows are widened into scratch and used
-// for every row of the block, six rows of x by four weight rows at a time. Both sum along K in the lanes of
-// simd.h, so they agree bit for bit.
+// A piece of work is a block of rows of x times a block of weight rows. Up to kDirectRows rows: weights are
+// widened in registers and read once (bound by memory). More rows: for every panel of weight rows and every
+// stretch of K, the panel is widened and interleaved into scratch, from where it serves all rows of the
+// block, a register tile at a time; the sixteen lanes of every sum wait in scratch for the next stretch. Both
+// ways sum along K in the lanes of simd.h, so they agree bit for bit.
 #include "kernels.h"
 #include "simd.h"
 
@@ -12,8 +13,15 @@ namespace sam::SAM_ISA {
 
 namespace {
 
-constexpr int kTileRows = 6;
-constexpr int kTileColumns = (int)kWeightRows;
+// The register tile: its sums, the weights of a step and one activation fill the vector registers.
+#if defined(__AVX512F__)
+constexpr int kTileRows = 6, kTileColumns = 4;
+#elif defined(__AVX2__)
+constexpr int kTileRows = 3, kTileColumns = 2;
+#else
+constexpr int kTileRows = 2, kTileColumns = 1;
+#endif
+constexpr int kDirectColumns = (int)kWeightRows;
 
 struct WeightRow {
   const uint8_t* codes;    // first element of the row
@@ -61,7 +69,7 @@ SAM_INLINE V LoadWeights(WeightRow row, int64_t k, int n, int32_t group) {
 // sums[r][c] = x_r . w_c for kRows x kColumns pairs.
 template <int kFormat, int kRows, int kColumns>
 SAM_INLINE void Dot(const float* const* x, const WeightRow* w, int64_t k, int32_t group,
-                    float sums[][kTileColumns]) {
+                    float sums[][kDirectColumns]) {
   V acc[kRows][kColumns];
   for (int r = 0; r < kRows; r++)
     for (int c = 0; c < kColumns; c++) acc[r][c] = Zero();
@@ -86,10 +94,10 @@ SAM_INLINE void Dot(const float* const* x, const WeightRow* w, int64_t k, int32_
 
 template <int kFormat, int kRows>
 SAM_INLINE void DotColumns(const float* const* x, const WeightRow* w, int columns, int64_t k, int32_t group,
-                           float sums[][kTileColumns]) {
+                           float sums[][kDirectColumns]) {
   if (columns == 4) return Dot<kFormat, kRows, 4>(x, w, k, group, sums);
   for (int c = 0; c < columns; c++) {
-    float one[kTileRows][kTileColumns];
+    float one[kDirectRows][kDirectColumns];
     Dot<kFormat, kRows, 1>(x, w + c, k, group, one);
     for (int r = 0; r < kRows; r++) sums[r][c] = one[r][0];
   }
@@ -97,7 +105,7 @@ SAM_INLINE void DotColumns(const float* const* x, const WeightRow* w, int column
 
 template <int kFormat>
 void DotTile(const float* const* x, int rows, const WeightRow* w, int columns, int64_t k, int32_t group,
-             float sums[][kTileColumns]) {
+             float sums[][kDirectColumns]) {
   switch (rows) {
     case 1:
       return DotColumns<kFormat, 1>(x, w, columns, k, group, sums);
@@ -114,19 +122,7 @@ void DotTile(const float* const* x, int rows, const WeightRow* w, int columns, i
   }
 }
 
-template <int kFormat>
-void Widen(const WeightRow* w, int columns, int64_t k, int32_t group, float* scratch, int64_t stride) {
-  for (int c = 0; c < columns; c++) {
-    for (int64_t i = 0; i < k; i += 16) {
-      int n = k - i < 16 ? (int)(k - i) : 16;
-      Store(scratch + c * stride + i,
-            LoadWeights<kFormat>(w[c], i, n, group));  // the stride leaves room for whole lanes
-    }
-  }
-}
-
-SAM_INLINE void Finish(const LinearArgs* a, int64_t row, int64_t column, const float* sums, int columns) {
-  V v = Load(sums, columns);
+SAM_INLINE void Finish(const LinearArgs* a, int64_t row, int64_t column, V v, int columns) {
   if (a->bias) v = v + Load(a->bias + column, columns);
   if (a->activation) v = v * Set(0.5f) * (Set(1.0f) + Erf(v * Set(0.70710678f)));
   if (a->residual) v = v + Load(RowOf(a->residual, row) + column, columns);
@@ -134,31 +130,130 @@ SAM_INLINE void Finish(const LinearArgs* a, int64_t row, int64_t column, const f
 }
 
 template <int kFormat>
+void DirectBlock(const LinearArgs* a, int64_t row_begin, int64_t row_end, int64_t column_begin,
+                 int64_t column_end) {
+  int rows = (int)(row_end - row_begin);
+  const float* x[kDirectRows];
+  for (int r = 0; r < rows; r++) x[r] = RowOf(a->x, row_begin + r);
+  for (int64_t column = column_begin; column < column_end; column += kDirectColumns) {
+    int columns = column_end - column < kDirectColumns ? (int)(column_end - column) : kDirectColumns;
+    WeightRow w[kDirectColumns];
+    for (int c = 0; c < columns; c++) w[c] = RowOfWeight(a->w, column + c);
+    float sums[kDirectRows][kDirectColumns];
+    DotTile<kFormat>(x, rows, w, columns, a->w->columns, a->w->group_size, sums);
+    for (int r = 0; r < rows; r++) Finish(a, row_begin + r, column, Load(sums[r], columns), columns);
+  }
+}
+
+// Widens steps * 16 weights from k of each of the panel's rows: packed[tile][step][column of the tile][16],
+// zeros beyond the last row and the end of K.
+template <int kFormat>
+void Pack(const LinearArgs* a, int64_t column_begin, int64_t column_end, int64_t k, int64_t steps,
+          float* packed) {
+  int64_t end = a->w->columns;
+  for (int64_t c = 0; c < kPanelColumns; c++) {
+    float* to = packed + c / kTileColumns * steps * kTileColumns * 16 + c % kTileColumns * 16;
+    if (column_begin + c >= column_end) {
+      for (int64_t s = 0; s < steps; s++) Store(to + s * kTileColumns * 16, Zero());
+      continue;
+    }
+    WeightRow w = RowOfWeight(a->w, column_begin + c);
+    for (int64_t s = 0; s < steps; s++) {
+      int64_t at = k + s * 16;
+      int n = end - at < 16 ? (int)(end - at) : 16;
+      Store(to + s * kTileColumns * 16, LoadWeights<kFormat>(w, at, n, a->w->group_size));
+    }
+  }
+}
+
+// lanes[r][c] += products of a stretch of K. x: kRows rows from its first column, n columns of them.
+template <int kRows>
+void Tile(const float* const* x, int64_t n, const float* packed, float* lanes, bool first) {
+  V acc[kRows][kTileColumns];
+  if (first) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 8
+      for (int c = 0; c < kTileColumns; c++) acc[r][c] = Zero();
+  } else {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 8
+      for (int c = 0; c < kTileColumns; c++) acc[r][c] = Load(lanes + (r * kPanelColumns + c) * 16);
+  }
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16, packed += kTileColumns * 16) {
+    V b[kTileColumns];
+#pragma GCC unroll 8
+    for (int c = 0; c < kTileColumns; c++) b[c] = Load(packed + c * 16);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; r++) {
+      V v = Load(x[r] + i);
+#pragma GCC unroll 8
+      for (int c = 0; c < kTileColumns; c++) acc[r][c] = Fma(v, b[c], acc[r][c]);
+    }
+  }
+  if (i < n) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; r++) {
+      V v = Load(x[r] + i, (int)(n - i));
+#pragma GCC unroll 8
+      for (int c = 0; c < kTileColumns; c++) acc[r][c] = Fma(v, Load(packed + c * 16), acc[r][c]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 8
+    for (int c = 0; c < kTileColumns; c++) Store(lanes + (r * kPanelColumns + c) * 16, acc[r][c]);
+}
+
+template <int kRows = kTileRows>
+SAM_INLINE void TileOf(int rows, const float* const* x, int64_t n, const float* packed, float* lanes,
+                       bool first) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) return TileOf<kRows - 1>(rows, x, n, packed, lanes, first);
+  }
+  Tile<kRows>(x, n, packed, lanes, first);
+}
+
+template <int kFormat>
+void PanelBlock(const LinearArgs* a, int64_t row_begin, int64_t row_end, int64_t column_begin,
+                int64_t column_end, float* scratch) {
+  int64_t k = a->w->columns;
+  float* packed = scratch;
+  float* lanes = scratch + kPanelColumns * a->stretch;  // [rows of the block][kPanelColumns][16]
+  for (int64_t column = column_begin; column < column_end; column += kPanelColumns) {
+    int64_t panel_end = column_end - column < kPanelColumns ? column_end : column + kPanelColumns;
+    for (int64_t at = 0; at < k; at += a->stretch) {
+      int64_t n = k - at < a->stretch ? k - at : a->stretch;
+      int64_t steps = (n + 15) / 16;
+      Pack<kFormat>(a, column, panel_end, at, steps, packed);
+      for (int64_t row = row_begin; row < row_end; row += kTileRows) {
+        int rows = row_end - row < kTileRows ? (int)(row_end - row) : kTileRows;
+        const float* x[kTileRows];
+        for (int r = 0; r < rows; r++) x[r] = RowOf(a->x, row + r) + at;
+        for (int64_t c = 0; c < panel_end - column; c += kTileColumns) {
+          TileOf(rows, x, n, packed + c * steps * 16, lanes + ((row - row_begin) * kPanelColumns + c) * 16,
+                 at == 0);
+        }
+      }
+    }
+    for (int64_t row = row_begin; row < row_end; row++) {
+      for (int64_t c = column; c < panel_end; c += 16) {
+        const float* sums = lanes + ((row - row_begin) * kPanelColumns + c - column) * 16;
+        Finish(a, row, c, SumEach(sums), panel_end - c < 16 ? (int)(panel_end - c) : 16);
+      }
+    }
+  }
+}
+
+template <int kFormat>
 void Block(const LinearArgs* a, int64_t row_begin, int64_t row_end, int64_t column_begin, int64_t column_end,
            float* scratch) {
-  int64_t k = a->w->columns;
-  int64_t stride = (k + 15) / 16 * 16;
-  bool widen = row_end - row_begin > kTileRows && kFormat != SAM_F32;
-  for (int64_t column = column_begin; column < column_end; column += kTileColumns) {
-    int columns = column_end - column < kTileColumns ? (int)(column_end - column) : kTileColumns;
-    WeightRow w[kTileColumns], wide[kTileColumns];
-    for (int c = 0; c < columns; c++) w[c] = RowOfWeight(a->w, column + c);
-    if (widen) {
-      Widen<kFormat>(w, columns, k, a->w->group_size, scratch, stride);
-      for (int c = 0; c < columns; c++) wide[c] = {(const uint8_t*)(scratch + c * stride), nullptr};
-    }
-    for (int64_t row = row_begin; row < row_end; row += kTileRows) {
-      int rows = row_end - row < kTileRows ? (int)(row_end - row) : kTileRows;
-      const float* x[kTileRows];
-      for (int r = 0; r < rows; r++) x[r] = RowOf(a->x, row + r);
-      float sums[kTileRows][kTileColumns];
-      if (widen) {
-        DotTile<SAM_F32>(x, rows, wide, columns, k, 0, sums);
-      } else {
-        DotTile<kFormat>(x, rows, w, columns, k, a->w->group_size, sums);
-      }
-      for (int r = 0; r < rows; r++) Finish(a, row + r, column, sums[r], columns);
-    }
+  if (row_end - row_begin <= kDirectRows) {
+    DirectBlock<kFormat>(a, row_begin, row_end, column_begin, column_end);
+  } else {
+    PanelBlock<kFormat>(a, row_begin, row_end, column_begin, column_end, scratch);
   }
 }
 

@@ -81,6 +81,24 @@ SAM_INLINE float Sum(V a) {
   q = _mm_add_ps(q, _mm_movehl_ps(q, q));
   return _mm_cvtss_f32(_mm_add_ss(q, _mm_shuffle_ps(q, q, 1)));
 }
+// Lane i is Sum of the vector at p + 16 i: the same additions, sixteen trees side by side.
+SAM_INLINE V SumEach(const float* p) {
+  __m512 v[16], w[8];
+  for (int i = 0; i < 16; i++) v[i] = _mm512_loadu_ps(p + 16 * i);
+  // Halves of vectors i and i + 8, then quarters of i, i + 8, i + 4, i + 12.
+  for (int i = 0; i < 8; i++)
+    w[i] =
+        _mm512_add_ps(_mm512_shuffle_f32x4(v[i], v[i + 8], 0x44), _mm512_shuffle_f32x4(v[i], v[i + 8], 0xee));
+  for (int i = 0; i < 4; i++)
+    v[i] =
+        _mm512_add_ps(_mm512_shuffle_f32x4(w[i], w[i + 4], 0x88), _mm512_shuffle_f32x4(w[i], w[i + 4], 0xdd));
+  // Quarter q of v[i] holds vector i + 4 {0, 2, 1, 3}[q]: lanes 0 and 2, 1 and 3, then what is left.
+  for (int i = 0; i < 2; i++)
+    w[i] = _mm512_add_ps(_mm512_unpacklo_ps(v[i], v[i + 2]), _mm512_unpackhi_ps(v[i], v[i + 2]));
+  __m512 r = _mm512_add_ps(_mm512_shuffle_ps(w[0], w[1], 0x44), _mm512_shuffle_ps(w[0], w[1], 0xee));
+  // Quarter q, place p: vector 4 {0, 2, 1, 3}[q] + {0, 2, 1, 3}[p].
+  return {_mm512_permutexvar_ps(_mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15), r)};
+}
 SAM_INLINE float MaxOf(V a) {
   __m256 h = _mm256_max_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
   __m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
@@ -222,6 +240,11 @@ SAM_INLINE float MaxOf(V x) {
 
 #endif
 
+SAM_INLINE V SumEach(const float* p) {
+  float sums[16];
+  for (int i = 0; i < 16; i++) sums[i] = Sum(Load(p + 16 * i));
+  return Load(sums);
+}
 SAM_INLINE V Load(const float* p, int n) {
   float buffer[16];
   LoadTail(buffer, p, n);
