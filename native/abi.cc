@@ -85,26 +85,24 @@ SAM_API int32_t sam_cpu_linear(sam_context* c, const sam_view* x, const sam_weig
   int64_t rows = RowCount(x);
   int64_t k = w->columns;
   int64_t columns = w->rows;
-  // Widths that both sides of a tile need in the first cache; scratch and rows of x in the second.
-  int64_t stretches = (k + 767) / 768;
-  int64_t stretch = ((k + stretches - 1) / stretches + 15) / 16 * 16;
-  int64_t row_blocks = 1, row_block = rows, column_block;
-  if (rows <= sam::kDirectRows) {
-    // A few pieces per thread.
+  int64_t row_blocks = 1, row_block = rows, column_block, stretch = 0, scratch = 0;
+  if (rows <= c->kernels->direct_rows) {
+    // A few pieces per thread, none too small.
     int64_t pieces = c->pool.threads() * 8;
-    column_block = (columns / pieces + sam::kWeightRows) / sam::kWeightRows * sam::kWeightRows;
-    column_block =
-        std::max(column_block, (16384 / (k * rows) + sam::kWeightRows) / sam::kWeightRows * sam::kWeightRows);
+    column_block = std::max(columns / pieces, 16384 / (k * rows));
+    column_block = (column_block + sam::kWeightRows) / sam::kWeightRows * sam::kWeightRows;
   } else {
-    row_blocks = (rows + 95) / 96;
-    row_block = ((rows + row_blocks - 1) / row_blocks + 5) / 6 * 6;
+    // A tile's side of x and of the weights fit the first cache, a block of x and the scratch the second.
+    int64_t stretches = (k + 767) / 768;
+    stretch = ((k + stretches - 1) / stretches + 15) / 16 * 16;
+    row_blocks = (rows + 191) / 192;
+    row_block = ((rows + row_blocks - 1) / row_blocks + 11) / 12 * 12;
     row_blocks = (rows + row_block - 1) / row_block;
     column_block = sam::kPanelColumns;
+    scratch = sam::kPanelColumns * (stretch + row_block * 16) * (int64_t)sizeof(float);
   }
   int64_t column_blocks = (columns + column_block - 1) / column_block;
   sam::LinearArgs args{x, y, residual, w, bias, activation, row_block, row_blocks, column_block, stretch};
-  int64_t scratch =
-      rows <= sam::kDirectRows ? 0 : sam::kPanelColumns * (stretch + row_block * 16) * (int64_t)sizeof(float);
   return Run(c, c->kernels->linear, args, row_blocks * column_blocks, 1, scratch);
 }
 

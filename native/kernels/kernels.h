@@ -18,7 +18,7 @@ struct LinearArgs {
   int64_t row_block;     // rows of x that a piece of work covers
   int64_t row_blocks;    // pieces along the rows
   int64_t column_block;  // output columns that a piece covers
-  int64_t stretch;       // columns of x that a packed panel covers, a multiple of 16
+  int64_t stretch;  // columns of x that a packed panel covers, a multiple of 16; 0: weights are not packed
 };
 
 struct NormArgs {
@@ -81,6 +81,7 @@ struct SwiGluArgs {
 // rows; attention: batch x heads x blocks of kAttentionRows rows; group pool: positions; paged attention:
 // rows x heads.
 struct KernelTable {
+  int64_t direct_rows;  // most rows of x for which a linear layer does not pack its weights
   void (*linear)(const void*, int64_t, int64_t, void*);
   void (*rms_norm)(const void*, int64_t, int64_t, void*);
   void (*layer_norm)(const void*, int64_t, int64_t, void*);
@@ -97,8 +98,7 @@ struct KernelTable {
 
 constexpr int64_t kAttentionRows = 32;
 constexpr int64_t kWeightRows = 4;     // weight rows that a linear layer of few rows reads together
-constexpr int64_t kDirectRows = 6;     // most rows of x for which weights are not packed
-constexpr int64_t kPanelColumns = 32;  // weight rows of a packed panel
+constexpr int64_t kPanelColumns = 48;  // weight rows of a packed panel, a multiple of 16 and of every tile
 
 namespace scalar {
 extern const KernelTable table;
@@ -121,6 +121,13 @@ inline __attribute__((always_inline)) float* RowOf(const sam_view* v, int64_t r)
 
 #ifdef SAM_ISA
 namespace sam::SAM_ISA {
+// With sixteen registers a tile of unpacked weights spills: packing pays sooner.
+#if defined(__AVX512F__)
+constexpr int64_t kDirectRows = 24;
+#else
+constexpr int64_t kDirectRows = 6;
+#endif
+
 void Linear(const void*, int64_t, int64_t, void*);
 void RmsNorm(const void*, int64_t, int64_t, void*);
 void LayerNorm(const void*, int64_t, int64_t, void*);

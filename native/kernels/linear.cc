@@ -1,7 +1,7 @@
 // y = activation(x W^T + bias) + residual, W [N, K] row-major as the checkpoint stores it. fp32 activations
 // and sums.
 //
-// A piece of work is a block of rows of x times a block of weight rows. Up to kDirectRows rows: weights are
+// A piece of work is a block of rows of x times a block of weight rows. Few rows: weights are
 // widened in registers and read once (bound by memory). More rows: for every panel of weight rows and every
 // stretch of K, the panel is widened and interleaved into scratch, from where it serves all rows of the
 // block, a register tile at a time; the sixteen lanes of every sum wait in scratch for the next stretch. Both
@@ -17,11 +17,11 @@ namespace {
 #if defined(__AVX512F__)
 constexpr int kTileRows = 6, kTileColumns = 4;
 #elif defined(__AVX2__)
-constexpr int kTileRows = 3, kTileColumns = 2;
+constexpr int kTileRows = 4, kTileColumns = 3;
 #else
-constexpr int kTileRows = 2, kTileColumns = 1;
+constexpr int kTileRows = 4, kTileColumns = 2;
 #endif
-constexpr int kDirectColumns = (int)kWeightRows;
+constexpr int kDirectTile = 6, kDirectColumns = (int)kWeightRows;
 
 struct WeightRow {
   const uint8_t* codes;    // first element of the row
@@ -97,7 +97,7 @@ SAM_INLINE void DotColumns(const float* const* x, const WeightRow* w, int column
                            float sums[][kDirectColumns]) {
   if (columns == 4) return Dot<kFormat, kRows, 4>(x, w, k, group, sums);
   for (int c = 0; c < columns; c++) {
-    float one[kDirectRows][kDirectColumns];
+    float one[kDirectTile][kDirectColumns];
     Dot<kFormat, kRows, 1>(x, w + c, k, group, one);
     for (int r = 0; r < kRows; r++) sums[r][c] = one[r][0];
   }
@@ -132,16 +132,18 @@ SAM_INLINE void Finish(const LinearArgs* a, int64_t row, int64_t column, V v, in
 template <int kFormat>
 void DirectBlock(const LinearArgs* a, int64_t row_begin, int64_t row_end, int64_t column_begin,
                  int64_t column_end) {
-  int rows = (int)(row_end - row_begin);
-  const float* x[kDirectRows];
-  for (int r = 0; r < rows; r++) x[r] = RowOf(a->x, row_begin + r);
   for (int64_t column = column_begin; column < column_end; column += kDirectColumns) {
     int columns = column_end - column < kDirectColumns ? (int)(column_end - column) : kDirectColumns;
     WeightRow w[kDirectColumns];
     for (int c = 0; c < columns; c++) w[c] = RowOfWeight(a->w, column + c);
-    float sums[kDirectRows][kDirectColumns];
-    DotTile<kFormat>(x, rows, w, columns, a->w->columns, a->w->group_size, sums);
-    for (int r = 0; r < rows; r++) Finish(a, row_begin + r, column, Load(sums[r], columns), columns);
+    for (int64_t row = row_begin; row < row_end; row += kDirectTile) {
+      int rows = row_end - row < kDirectTile ? (int)(row_end - row) : kDirectTile;
+      const float* x[kDirectTile];
+      for (int r = 0; r < rows; r++) x[r] = RowOf(a->x, row + r);
+      float sums[kDirectTile][kDirectColumns];
+      DotTile<kFormat>(x, rows, w, columns, a->w->columns, a->w->group_size, sums);
+      for (int r = 0; r < rows; r++) Finish(a, row + r, column, Load(sums[r], columns), columns);
+    }
   }
 }
 
@@ -158,53 +160,73 @@ void Pack(const LinearArgs* a, int64_t column_begin, int64_t column_end, int64_t
       continue;
     }
     WeightRow w = RowOfWeight(a->w, column_begin + c);
-    for (int64_t s = 0; s < steps; s++) {
-      int64_t at = k + s * 16;
-      int n = end - at < 16 ? (int)(end - at) : 16;
-      Store(to + s * kTileColumns * 16, LoadWeights<kFormat>(w, at, n, a->w->group_size));
+    int64_t whole = end - k < steps * 16 ? steps - 1 : steps;
+    for (int64_t s = 0; s < whole; s++)
+      Store(to + s * kTileColumns * 16, LoadWeights<kFormat>(w, k + s * 16, 16, a->w->group_size));
+    if (whole < steps) {
+      int64_t at = k + whole * 16;
+      Store(to + whole * kTileColumns * 16, LoadWeights<kFormat>(w, at, (int)(end - at), a->w->group_size));
     }
   }
 }
 
-// lanes[r][c] += products of a stretch of K. x: kRows rows from its first column, n columns of them.
+// Asks for every parts-th of the panel's rows, from k on, before they are packed.
+template <int kFormat>
+SAM_INLINE void Prefetch(const LinearArgs* a, int64_t column, int64_t k, int64_t n, int64_t part,
+                         int64_t parts) {
+  for (int64_t c = part; c < kPanelColumns && column + c < a->w->rows; c += parts) {
+    const uint8_t* row = RowOfWeight(a->w, column + c).codes;
+    constexpr int kHalfBytes = kFormat == SAM_F32 ? 8 : kFormat == SAM_Q8 ? 2 : kFormat == SAM_Q4 ? 1 : 4;
+    for (int64_t i = k * kHalfBytes / 2; i < (k + n) * kHalfBytes / 2; i += 64)
+      __builtin_prefetch(row + i, 0, 3);
+  }
+}
+
+// lanes[r][c] += products of a stretch of K. x: kRows rows from its first column, n columns of them. The
+// pragmas make the compiler keep the sums in registers throughout.
 template <int kRows>
 void Tile(const float* const* x, int64_t n, const float* packed, float* lanes, bool first) {
-  V acc[kRows][kTileColumns];
-  if (first) {
+  int64_t whole = n / 16 * 16;
+  float tail[kRows][16];
+  for (int r = 0; r < kRows && whole < n; r++) Store(tail[r], Load(x[r] + whole, (int)(n - whole)));
+  for (int part = 0; part < 16; part += kPartLanes) {
+    float* mine = lanes + part;
+    const float* b = packed + part;
+    Part acc[kRows][kTileColumns], w[kTileColumns];
+    if (first) {
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 8
+        for (int c = 0; c < kTileColumns; c++) acc[r][c] = ZeroPart();
+    } else {
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 8
+        for (int c = 0; c < kTileColumns; c++) acc[r][c] = LoadPart(mine + (r * kPanelColumns + c) * 16);
+    }
+    for (int64_t i = part; i < whole; i += 16, b += kTileColumns * 16) {
+#pragma GCC unroll 8
+      for (int c = 0; c < kTileColumns; c++) w[c] = LoadPart(b + c * 16);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; r++) {
+        Part v = LoadPart(x[r] + i);
+#pragma GCC unroll 8
+        for (int c = 0; c < kTileColumns; c++) acc[r][c] = FmaPart(v, w[c], acc[r][c]);
+      }
+    }
+    if (whole < n) {
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; r++) {
+        Part v = LoadPart(tail[r] + part);
+#pragma GCC unroll 8
+        for (int c = 0; c < kTileColumns; c++) acc[r][c] = FmaPart(v, LoadPart(b + c * 16), acc[r][c]);
+      }
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; r++)
 #pragma GCC unroll 8
-      for (int c = 0; c < kTileColumns; c++) acc[r][c] = Zero();
-  } else {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; r++)
-#pragma GCC unroll 8
-      for (int c = 0; c < kTileColumns; c++) acc[r][c] = Load(lanes + (r * kPanelColumns + c) * 16);
+      for (int c = 0; c < kTileColumns; c++) StorePart(mine + (r * kPanelColumns + c) * 16, acc[r][c]);
   }
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16, packed += kTileColumns * 16) {
-    V b[kTileColumns];
-#pragma GCC unroll 8
-    for (int c = 0; c < kTileColumns; c++) b[c] = Load(packed + c * 16);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; r++) {
-      V v = Load(x[r] + i);
-#pragma GCC unroll 8
-      for (int c = 0; c < kTileColumns; c++) acc[r][c] = Fma(v, b[c], acc[r][c]);
-    }
-  }
-  if (i < n) {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; r++) {
-      V v = Load(x[r] + i, (int)(n - i));
-#pragma GCC unroll 8
-      for (int c = 0; c < kTileColumns; c++) acc[r][c] = Fma(v, Load(packed + c * 16), acc[r][c]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; r++)
-#pragma GCC unroll 8
-    for (int c = 0; c < kTileColumns; c++) Store(lanes + (r * kPanelColumns + c) * 16, acc[r][c]);
 }
 
 template <int kRows = kTileRows>
@@ -232,16 +254,19 @@ void PanelBlock(const LinearArgs* a, int64_t row_begin, int64_t row_end, int64_t
         int rows = row_end - row < kTileRows ? (int)(row_end - row) : kTileRows;
         const float* x[kTileRows];
         for (int r = 0; r < rows; r++) x[r] = RowOf(a->x, row + r) + at;
-        for (int64_t c = 0; c < panel_end - column; c += kTileColumns) {
-          TileOf(rows, x, n, packed + c * steps * 16, lanes + ((row - row_begin) * kPanelColumns + c) * 16,
-                 at == 0);
+        bool last = at + n == k;
+        Prefetch<kFormat>(a, last ? column + kPanelColumns : column, last ? 0 : at + n, a->stretch,
+                          (row - row_begin) / kTileRows, (row_end - row_begin + kTileRows - 1) / kTileRows);
+        float* of_tile = lanes + (row - row_begin) * kPanelColumns * 16;
+        for (int64_t c = 0; c < panel_end - column; c += kTileColumns)
+          TileOf(rows, x, n, packed + c * steps * 16, of_tile + c * 16, at == 0);
+        if (at + n < k) continue;
+        for (int r = 0; r < rows; r++) {
+          for (int64_t c = column; c < panel_end; c += 16) {
+            V sums = SumEach(of_tile + (r * kPanelColumns + c - column) * 16);
+            Finish(a, row + r, c, sums, panel_end - c < 16 ? (int)(panel_end - c) : 16);
+          }
         }
-      }
-    }
-    for (int64_t row = row_begin; row < row_end; row++) {
-      for (int64_t c = column; c < panel_end; c += 16) {
-        const float* sums = lanes + ((row - row_begin) * kPanelColumns + c - column) * 16;
-        Finish(a, row, c, SumEach(sums), panel_end - c < 16 ? (int)(panel_end - c) : 16);
       }
     }
   }
@@ -250,7 +275,7 @@ void PanelBlock(const LinearArgs* a, int64_t row_begin, int64_t row_end, int64_t
 template <int kFormat>
 void Block(const LinearArgs* a, int64_t row_begin, int64_t row_end, int64_t column_begin, int64_t column_end,
            float* scratch) {
-  if (row_end - row_begin <= kDirectRows) {
+  if (a->stretch == 0) {
     DirectBlock<kFormat>(a, row_begin, row_end, column_begin, column_end);
   } else {
     PanelBlock<kFormat>(a, row_begin, row_end, column_begin, column_end, scratch);

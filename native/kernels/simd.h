@@ -307,6 +307,33 @@ SAM_INLINE V Erf(V x) {
   return Larger(t, Set(0.9277f), far, near);
 }
 
+// What one register holds of the sixteen lanes. A loop that keeps many sums does one part after the other, so
+// that they all stay in registers.
+#if defined(__AVX512F__)
+using Part = V;
+SAM_INLINE Part ZeroPart() { return Zero(); }
+SAM_INLINE Part LoadPart(const float* p) { return Load(p); }
+SAM_INLINE void StorePart(float* p, Part a) { Store(p, a); }
+SAM_INLINE Part FmaPart(Part a, Part b, Part c) { return Fma(a, b, c); }
+#elif defined(__AVX2__)
+using Part = __m256;
+SAM_INLINE Part ZeroPart() { return _mm256_setzero_ps(); }
+SAM_INLINE Part LoadPart(const float* p) { return _mm256_loadu_ps(p); }
+SAM_INLINE void StorePart(float* p, Part a) { _mm256_storeu_ps(p, a); }
+SAM_INLINE Part FmaPart(Part a, Part b, Part c) { return _mm256_fmadd_ps(a, b, c); }
+#else
+typedef float Part __attribute__((vector_size(16)));
+SAM_INLINE Part ZeroPart() { return Part{}; }
+SAM_INLINE Part LoadPart(const float* p) {
+  Part a;
+  __builtin_memcpy(&a, p, sizeof(a));
+  return a;
+}
+SAM_INLINE void StorePart(float* p, Part a) { __builtin_memcpy(p, &a, sizeof(a)); }
+SAM_INLINE Part FmaPart(Part a, Part b, Part c) { return a * b + c; }
+#endif
+constexpr int kPartLanes = (int)(sizeof(Part) / sizeof(float));
+
 }  // namespace sam::SAM_ISA
 
 #endif  // SAMENGINE_SIMD_H_

@@ -2,6 +2,6 @@
 
 namespace sam::SAM_ISA {
 extern const KernelTable table;
-const KernelTable table = {Linear,    RmsNorm,   LayerNorm,     Embedding,      Add,   Copy, ExtractPatches,
-                           Attention, GroupPool, RotaryStoreKv, PagedAttention, SwiGlu};
+const KernelTable table = {kDirectRows,    Linear,    RmsNorm,   LayerNorm,     Embedding,      Add,   Copy,
+                           ExtractPatches, Attention, GroupPool, RotaryStoreKv, PagedAttention, SwiGlu};
 }  // namespace sam::SAM_ISA
