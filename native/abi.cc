@@ -85,10 +85,10 @@ SAM_API int32_t sam_cpu_linear(sam_context* c, const sam_view* x, const sam_weig
   int64_t rows = RowCount(x);
   int64_t k = w->columns;
   int64_t columns = w->rows;
+  int64_t pieces = c->pool.threads() * 8;  // a few per thread
   int64_t row_blocks = 1, row_block = rows, column_block, stretch = 0, scratch = 0;
   if (rows <= c->kernels->direct_rows) {
-    // A few pieces per thread, none too small.
-    int64_t pieces = c->pool.threads() * 8;
+    // None too small.
     column_block = std::max(columns / pieces, 16384 / (k * rows));
     column_block = (column_block + sam::kWeightRows) / sam::kWeightRows * sam::kWeightRows;
   } else {
@@ -98,7 +98,9 @@ SAM_API int32_t sam_cpu_linear(sam_context* c, const sam_view* x, const sam_weig
     row_blocks = (rows + 191) / 192;
     row_block = ((rows + row_blocks - 1) / row_blocks + 11) / 12 * 12;
     row_blocks = (rows + row_block - 1) / row_block;
-    column_block = sam::kPanelColumns;
+    // Several panels a piece: while one is used, the next is asked for.
+    column_block = columns / std::max<int64_t>(1, pieces / row_blocks);
+    column_block = (column_block + sam::kPanelColumns) / sam::kPanelColumns * sam::kPanelColumns;
     scratch = sam::kPanelColumns * (stretch + row_block * 16) * (int64_t)sizeof(float);
   }
   int64_t column_blocks = (columns + column_block - 1) / column_block;

@@ -170,14 +170,14 @@ void Pack(const LinearArgs* a, int64_t column_begin, int64_t column_end, int64_t
   }
 }
 
-// Asks for every parts-th of the panel's rows, from k on, before they are packed.
+// Asks for n weights from k of every parts-th of the panel's rows, before they are packed.
 template <int kFormat>
-SAM_INLINE void Prefetch(const LinearArgs* a, int64_t column, int64_t k, int64_t n, int64_t part,
-                         int64_t parts) {
-  for (int64_t c = part; c < kPanelColumns && column + c < a->w->rows; c += parts) {
-    const uint8_t* row = RowOfWeight(a->w, column + c).codes;
-    constexpr int kHalfBytes = kFormat == SAM_F32 ? 8 : kFormat == SAM_Q8 ? 2 : kFormat == SAM_Q4 ? 1 : 4;
-    for (int64_t i = k * kHalfBytes / 2; i < (k + n) * kHalfBytes / 2; i += 64)
+SAM_INLINE void Prefetch(const LinearArgs* a, int64_t column_begin, int64_t column_end, int64_t k, int64_t n,
+                         int64_t part, int64_t parts) {
+  constexpr int kBytesOfTwo = kFormat == SAM_F32 ? 8 : kFormat == SAM_Q8 ? 2 : kFormat == SAM_Q4 ? 1 : 4;
+  for (int64_t c = column_begin + part; c < column_begin + kPanelColumns && c < column_end; c += parts) {
+    const uint8_t* row = RowOfWeight(a->w, c).codes;
+    for (int64_t i = k * kBytesOfTwo / 2; i < (k + n) * kBytesOfTwo / 2; i += 64)
       __builtin_prefetch(row + i, 0, 3);
   }
 }
@@ -255,7 +255,7 @@ void PanelBlock(const LinearArgs* a, int64_t row_begin, int64_t row_end, int64_t
         const float* x[kTileRows];
         for (int r = 0; r < rows; r++) x[r] = RowOf(a->x, row + r) + at;
         bool last = at + n == k;
-        Prefetch<kFormat>(a, last ? column + kPanelColumns : column, last ? 0 : at + n, a->stretch,
+        Prefetch<kFormat>(a, last ? panel_end : column, column_end, last ? 0 : at + n, a->stretch,
                           (row - row_begin) / kTileRows, (row_end - row_begin + kTileRows - 1) / kTileRows);
         float* of_tile = lanes + (row - row_begin) * kPanelColumns * 16;
         for (int64_t c = 0; c < panel_end - column; c += kTileColumns)
