@@ -40,9 +40,9 @@ internal sealed record Ceilings(int Threads, double ReadBytesPerSecond, IReadOnl
         return new Ceilings(threads, ReadBandwidth(threads), fma);
     }
 
-    /// <summary>The larger of two measurements of each: other users of the machine only ever take away.</summary>
-    public Ceilings BestWith(Ceilings other) => new(Threads, Math.Max(ReadBytesPerSecond, other.ReadBytesPerSecond),
-        Fma.ToDictionary(f => f.Key, f => Math.Max(f.Value, other.Fma[f.Key])));
+    /// <summary>The largest of several measurements of each: other users of the machine only ever take away.</summary>
+    public static Ceilings BestOf(IReadOnlyList<Ceilings> probes) => new(probes[0].Threads,
+        probes.Max(p => p.ReadBytesPerSecond), probes[0].Fma.Keys.ToDictionary(k => k, k => probes.Max(p => p.Fma[k])));
 
     private static unsafe double ReadBandwidth(int threads)
     {

@@ -7,10 +7,12 @@ using SamEngine.Model;
 namespace SamEngine.Bench;
 
 /// <summary>Everything a reader needs to judge the figures, as a table and as JSON.</summary>
-internal sealed record StageReport(BackendInfo Backend, string Model, SamConfig Config, SamConfig FullConfig, Ceilings Ceilings,
+internal sealed record StageReport(BackendInfo Backend, string Model, SamConfig Config, SamConfig FullConfig, IReadOnlyList<Ceilings> Probes,
     IReadOnlyList<StageResult> Stages)
 {
     private bool Reduced => Config != FullConfig;
+
+    private Ceilings Ceilings { get; } = Ceilings.BestOf(Probes);
 
     private double Fma => Ceilings.FmaOf(Backend.InstructionSet);
 
@@ -19,8 +21,8 @@ internal sealed record StageReport(BackendInfo Backend, string Model, SamConfig 
         output.WriteLine($"machine: {Backend.Device}, {Ceilings.Threads} threads, {Backend.InstructionSet} kernels, " +
             $"{RuntimeInformation.OSDescription}, .NET {Environment.Version}, {DateTime.UtcNow:yyyy-MM-dd}");
         output.WriteLine($"model: {Model}");
-        output.WriteLine("ceilings, best of five in this run: read " + Number(Ceilings.ReadBytesPerSecond / 1e9) + " GB/s; fp32 FMA " +
-            string.Join(", ", Ceilings.Fma.Select(f => $"{f.Key} {Number(f.Value / 1e9)} GFLOP/s")));
+        output.WriteLine($"ceilings, best of {Probes.Count} probes between the stages (worst): read {Range(p => p.ReadBytesPerSecond)} GB/s; " +
+            "fp32 FMA " + string.Join(", ", Ceilings.Fma.Keys.Select(k => $"{k} {Range(p => p.Fma[k])} GFLOP/s")));
         output.WriteLine("at least: multiply-adds and bytes the stage needs; bound: the time they take at the ceilings; " +
             "p99 of fewer than 100 runs is the slowest");
         if (Reduced)
@@ -55,6 +57,9 @@ internal sealed record StageReport(BackendInfo Backend, string Model, SamConfig 
         json.WriteNumber("language_layers", Config.Llm.Layers);
         json.WriteNumber("language_layers_full", FullConfig.Llm.Layers);
         json.WriteStartObject("ceilings");
+        json.WriteNumber("probes", Probes.Count);
+        json.WriteNumber("worst_read_bytes_per_second", Math.Round(Probes.Min(p => p.ReadBytesPerSecond)));
+        json.WriteNumber("worst_fma_flops_per_second", Math.Round(Probes.Min(p => p.FmaOf(Backend.InstructionSet))));
         json.WriteNumber("read_bytes_per_second", Math.Round(Ceilings.ReadBytesPerSecond));
         foreach (var (width, value) in Ceilings.Fma)
         {
@@ -94,6 +99,8 @@ internal sealed record StageReport(BackendInfo Backend, string Model, SamConfig 
         json.WriteEndArray();
         json.WriteEndObject();
     }
+
+    private string Range(Func<Ceilings, double> value) => $"{Number(Probes.Max(value) / 1e9)} ({Number(Probes.Min(value) / 1e9)})";
 
     private IEnumerable<string> Rates(StageResult stage, double p50)
     {
