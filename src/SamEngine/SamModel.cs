@@ -317,14 +317,16 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         };
     }
 
-    /// <summary>Tokenizers that could make ids the embeddings do not have are another model's, except for tokens behind the
-    /// vocabulary, which are refused when a text holds them.</summary>
+    /// <summary>A tokenizer that does not fit the embeddings is another model's; tokens behind the vocabulary are refused when
+    /// a text holds them.</summary>
     private void CheckTokenizers(SamConfig config)
     {
-        if (_promptTokenizer is { } prompt && prompt.PieceCount > config.Llm.VocabularySize)
+        if (_promptTokenizer is { } prompt && (prompt.PieceCount > config.Llm.VocabularySize
+            || prompt.VocabularySize < config.Llm.VocabularySize))
         {
+            // More rows than pieces and [PAD] would be ids without a text.
             throw new CheckpointException(_checkpoint.TokenizerModelPath!, $"has {prompt.PieceCount} pieces, the language model " +
-                $"{config.Llm.VocabularySize} rows: another model's tokenizer");
+                $"{config.Llm.VocabularySize} rows, expected as many or one more ([PAD]): another model's tokenizer");
         }
         if (_instructionTokenizer is { } text && text.VocabularySize - 1 > config.QFormer.VocabularySize)
         {

@@ -268,6 +268,17 @@ public sealed class SamModelTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData(599)]
+    [InlineData(602)]
+    public async Task Another_models_tokenizer_is_refused(int rows)
+    {
+        using var other = new TinyModel(c => c with { Llm = c.Llm with { VocabularySize = rows, PadTokenId = rows - 1 } });
+        var error = await Assert.ThrowsAsync<CheckpointException>(() => SamModel.LoadAsync(other.Folder));
+        Assert.Contains("600 pieces", error.Message, StringComparison.Ordinal);
+        Assert.Contains($"{rows} rows", error.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Damaged_weights_are_found_in_the_logits()
     {
