@@ -11,14 +11,11 @@ internal static class BenchCommand
 
     private static Command MakeModel()
     {
-        var output = new Argument<string>("folder") { Description = "Folder to write" };
-        var config = new Option<string?>("--config") { Description = "config.json; without: the full Vicuna-7B shape (15 GB as bf16)" };
+        var output = CommandOptions.PathArgument("folder", "Folder to write");
+        var config = CommandOptions.Path("--config", "config.json; without: the full Vicuna-7B shape (15 GB as bf16)");
         var dtype = new Option<string>("--dtype") { Description = "f32, f16 or bf16", DefaultValueFactory = _ => "bf16" };
-        var seed = new Option<ulong>("--seed") { Description = "Same seed, same bytes", DefaultValueFactory = _ => 1 };
-        var tokenizers = new Option<string?>("--tokenizers")
-        {
-            Description = "Folder whose tokenizer.model and vocab.txt are copied in",
-        };
+        var seed = CommandOptions.Whole<ulong>("--seed", "Same seed, same bytes (1)");
+        var tokenizers = CommandOptions.Path("--tokenizers", "Folder whose tokenizer.model and vocab.txt are copied in");
         var command = new Command("make-model", "Write a model folder with random weights (deterministic; it says nothing sensible)")
         {
             output, config, dtype, seed, tokenizers,
@@ -26,19 +23,20 @@ internal static class BenchCommand
         command.SetAction(async (parsed, cancellation) =>
         {
             string folder = parsed.GetRequiredValue(output);
-            var shape = parsed.GetValue(config) is { } path ? SamConfig.Load(path) : SamConfig.Published;
+            var shape = CommandOptions.MustExist(parsed.GetValue(config)) is { } path ? SamConfig.Load(path) : SamConfig.Published;
+            // Looked for first: the full shape takes minutes to write.
+            string[] copies = parsed.GetValue(tokenizers) is not { } source ? []
+                : [.. ((string[])[SamCheckpoint.TokenizerName, SamCheckpoint.VocabularyName])
+                    .Select(name => CommandOptions.MustExist(Path.Combine(source, name))!)];
             await ProgressBar.RunAsync("writing", report =>
             {
-                RandomModelWriter.Write(folder, shape, parsed.GetRequiredValue(dtype), parsed.GetValue(seed),
+                RandomModelWriter.Write(folder, shape, parsed.GetRequiredValue(dtype), parsed.GetValue(seed) ?? 1,
                     new Reporter(report), cancellation);
                 return true;
             });
-            if (parsed.GetValue(tokenizers) is { } source)
+            foreach (string file in copies)
             {
-                foreach (string name in (string[])[SamCheckpoint.TokenizerName, SamCheckpoint.VocabularyName])
-                {
-                    File.Copy(Path.Combine(source, name), Path.Combine(folder, name));
-                }
+                File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
             }
             await Console.Error.WriteLineAsync("wrote " + folder);
             return ExitCodes.Success;

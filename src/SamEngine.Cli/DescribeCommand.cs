@@ -10,29 +10,25 @@ internal static class DescribeCommand
 
     public static Command Create()
     {
-        var images = new Argument<string[]>("pictures")
-        {
-            Description = "Picture files, in order",
-            Arity = ArgumentArity.OneOrMore,
-        };
+        var images = CommandOptions.Pictures();
         var prompt = new Option<string>("--prompt", "-p")
         {
             Description = "What to say about them",
             DefaultValueFactory = _ => DefaultPrompt,
         };
-        var beams = new Option<int?>("--beams") { Description = "Beams of the search (model's default, else 5); 1: greedy" };
-        var maxLength = new Option<int?>("--max-length") { Description = "Most ids, the start id counted (256)" };
-        var minLength = new Option<int?>("--min-length") { Description = "Least ids before the text may end (1)" };
-        var repetition = new Option<float?>("--repetition-penalty") { Description = "1: off (1.5)" };
-        var length = new Option<float?>("--length-penalty") { Description = "Power of the length that divides scores (1)" };
+        var beams = CommandOptions.Whole<int>("--beams", "Beams of the search (model's default, else 5); 1: greedy");
+        var maxLength = CommandOptions.Whole<int>("--max-length", "Most ids, the start id counted (256)");
+        var minLength = CommandOptions.Whole<int>("--min-length", "Least ids before the text may end (1)");
+        var repetition = CommandOptions.Number("--repetition-penalty", "1: off (1.5)");
+        var length = CommandOptions.Number("--length-penalty", "Power of the length that divides scores (1)");
         var sample = new Option<bool?>("--sample") { Description = "Draw tokens; with several beams: beam sampling" };
-        var temperature = new Option<float?>("--temperature") { Description = "Of the draws (1)" };
-        var topK = new Option<int?>("--top-k") { Description = "Draw among the best k; 0: all (50)" };
-        var topP = new Option<float?>("--top-p") { Description = "Draw among the smallest set with this probability (0.9)" };
-        var seed = new Option<ulong?>("--seed") { Description = "Of the draws" };
+        var temperature = CommandOptions.Number("--temperature", "Of the draws (1)");
+        var topK = CommandOptions.Whole<int>("--top-k", "Draw among the best k; 0: all (50)");
+        var topP = CommandOptions.Number("--top-p", "Draw among the smallest set with this probability (0.9)");
+        var seed = CommandOptions.Whole<ulong>("--seed", "Of the draws");
         var stop = new Option<string[]>("--stop") { Description = "Text that ends the generation; may be repeated" };
-        var best = new Option<int?>("--n-best") { Description = "Texts to return (1)" };
-        var guidance = new Option<Guidance>("--guidance") { Description = "Whether the pictures guide each other: on, off, auto" };
+        var best = CommandOptions.Whole<int>("--n-best", "Texts to return (1)");
+        var guidance = CommandOptions.Choice<Guidance>("--guidance", "Whether the pictures guide each other (auto: where the model can)");
         var json = new Option<bool>("--json") { Description = "Print one JSON object at the end instead of text" };
         var quiet = new Option<bool>("--quiet", "-q") { Description = "Nothing but the text and errors" };
         var command = new Command("describe", "Say what links the pictures")
@@ -45,12 +41,13 @@ internal static class DescribeCommand
         command.SetAction(async (parsed, cancellation) =>
         {
             bool silent = parsed.GetValue(quiet);
+            var pictures = CommandOptions.ReadPictures(parsed, images);
             using var loaded = await model.LoadAsync(parsed, silent, cancellation);
             var request = new DescribeRequest
             {
-                Images = [.. parsed.GetRequiredValue(images).Select(SamImage.FromFile)],
+                Images = pictures,
                 Prompt = parsed.GetRequiredValue(prompt),
-                Guidance = parsed.GetValue(guidance),
+                Guidance = parsed.GetValue(guidance) ?? Guidance.Auto,
                 Options = new GenerationOptions
                 {
                     NumBeams = parsed.GetValue(beams),
@@ -69,14 +66,24 @@ internal static class DescribeCommand
             };
             bool asJson = parsed.GetValue(json);
             DescribeResult? result = null;
-            await foreach (var piece in loaded.DescribeAsync(request, cancellation))
+            bool begun = false;
+            try
             {
-                if (!asJson && piece.Text.Length > 0)
+                await foreach (var piece in loaded.DescribeAsync(request, cancellation))
                 {
-                    await Console.Out.WriteAsync(piece.Text);
-                    await Console.Out.FlushAsync(cancellation);
+                    if (!asJson && piece.Text.Length > 0)
+                    {
+                        begun = true;
+                        await Console.Out.WriteAsync(piece.Text);
+                    }
+                    result = piece.Result;
                 }
-                result = piece.Result;
+            }
+            catch (Exception e) when (begun && e is not IOException)
+            {
+                // What was streamed stays, as a whole line.
+                await Console.Out.WriteLineAsync();
+                throw;
             }
             if (asJson)
             {
@@ -104,8 +111,8 @@ internal static class DescribeCommand
 
     private static void WriteJson(DescribeResult result)
     {
-        using var stream = Console.OpenStandardOutput();
-        using (var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true }))
+        var stream = StandardStreams.Output;
+        using (var json = new Utf8JsonWriter(stream, Json.Options))
         {
             json.WriteStartObject();
             json.WriteString("text", result.Text);

@@ -11,18 +11,15 @@ internal static class ModelCommand
 
     private static Command Convert()
     {
-        var instructBlip = new Option<string>("--instructblip") { Description = "LAVIS checkpoint (.pth)", Required = true };
-        var sam = new Option<string?>("--sam") { Description = "SAM checkpoint with the adapters (.pth); without: plain InstructBLIP" };
-        var llm = new Option<string>("--llm") { Description = "Vicuna-7B v1.1, a Hugging Face folder", Required = true };
-        var vocabulary = new Option<string?>("--bert-vocab") { Description = "vocab.txt of bert-base-uncased" };
-        var output = new Option<string>("--output", "-o") { Description = "Folder to write", Required = true };
+        var instructBlip = CommandOptions.Path("--instructblip", "LAVIS checkpoint (.pth)");
+        var sam = CommandOptions.Path("--sam", "SAM checkpoint with the adapters (.pth); without: plain InstructBLIP");
+        var llm = CommandOptions.Path("--llm", "Vicuna-7B v1.1, a Hugging Face folder");
+        var vocabulary = CommandOptions.Path("--bert-vocab", "vocab.txt of bert-base-uncased");
+        var output = CommandOptions.Path("--output", "Folder to write", "-o");
+        instructBlip.Required = llm.Required = output.Required = true;
         var dtype = new Option<string>("--dtype") { Description = "f32, f16 or bf16", DefaultValueFactory = _ => "bf16" };
-        var config = new Option<string?>("--config") { Description = "config.json with what the checkpoints do not state" };
-        var shard = new Option<long>("--max-shard-size")
-        {
-            Description = "Bytes of a shard",
-            DefaultValueFactory = _ => 4L << 30,
-        };
+        var config = CommandOptions.Path("--config", "config.json with what the checkpoints do not state");
+        var shard = CommandOptions.Whole<long>("--max-shard-size", "Most bytes of a file (4 GiB)", least: 1);
         var command = new Command("convert", "Write one model folder from the published checkpoints (executes nothing in them)")
         {
             instructBlip, sam, llm, vocabulary, output, dtype, config, shard,
@@ -31,14 +28,14 @@ internal static class ModelCommand
         {
             var options = new ConvertOptions
             {
-                InstructBlip = parsed.GetRequiredValue(instructBlip),
-                Sam = parsed.GetValue(sam),
-                Llm = parsed.GetRequiredValue(llm),
-                BertVocabulary = parsed.GetValue(vocabulary),
-                Output = parsed.GetRequiredValue(output),
+                InstructBlip = CommandOptions.MustExist(parsed.GetRequiredValue(instructBlip))!,
+                Sam = CommandOptions.MustExist(parsed.GetValue(sam)),
+                Llm = parsed.GetRequiredValue(llm)!,
+                BertVocabulary = CommandOptions.MustExist(parsed.GetValue(vocabulary)),
+                Output = parsed.GetRequiredValue(output)!,
                 DType = parsed.GetRequiredValue(dtype),
-                Config = parsed.GetValue(config),
-                MaxShardBytes = parsed.GetValue(shard),
+                Config = CommandOptions.MustExist(parsed.GetValue(config)),
+                MaxShardBytes = parsed.GetValue(shard) ?? 4L << 30,
             };
             var notes = await ProgressBar.RunAsync("converting", report => CheckpointConverter.Convert(options,
                 new Report<ConvertProgress>(p => report(p.BytesDone, p.BytesTotal)), cancellation));
@@ -54,12 +51,13 @@ internal static class ModelCommand
 
     private static Command Inspect()
     {
-        var path = new Argument<string>("path") { Description = "Model folder, safetensors file, or torch .pth/.bin file" };
+        var path = CommandOptions.PathArgument("path", "Model folder, safetensors file, or torch .pth/.bin file");
         var all = new Option<bool>("--tensors") { Description = "List every tensor" };
         var command = new Command("inspect", "Print parts, shapes, formats, parameter counts, and what is missing") { path, all };
         command.SetAction(parsed =>
         {
-            var report = CheckpointInspector.Inspect(parsed.GetRequiredValue(path));
+            string target = parsed.GetRequiredValue(path);
+            var report = CheckpointInspector.Inspect(Directory.Exists(target) ? target : CommandOptions.MustExist(target)!);
             var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Out) });
             var table = new Table().Border(TableBorder.Simple).AddColumns("part", "tensors", "parameters", "bytes", "formats");
             foreach (var part in report.Parts)

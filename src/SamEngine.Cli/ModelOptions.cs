@@ -1,4 +1,6 @@
 using System.CommandLine;
+using System.Text.Encodings.Web;
+using System.Text.Json;
 using SamEngine.Compute;
 
 namespace SamEngine.Cli;
@@ -6,44 +8,31 @@ namespace SamEngine.Cli;
 /// <summary>Options of every command that loads a model.</summary>
 internal sealed class ModelOptions
 {
-    private readonly Option<string> _model = new("--model", "-m")
-    {
-        Description = "Model folder, as 'sam model convert' writes it",
-        Required = true,
-    };
+    private readonly Option<string?> _model = CommandOptions.Path("--model", "Model folder, as 'sam model convert' writes it", "-m");
 
-    private readonly Option<BackendChoice> _backend = new("--backend")
-    {
-        Description = "Where to compute",
-        DefaultValueFactory = _ => BackendChoice.Auto,
-    };
+    private readonly Option<BackendChoice?> _backend = CommandOptions.Choice<BackendChoice>("--backend", "Where to compute (auto)");
 
-    private readonly Option<WeightFormat?> _weights = new("--weights")
-    {
-        Description = "Weight format in memory (F32, F16, BF16); default: as stored",
-    };
+    private readonly Option<WeightFormat?> _weights = CommandOptions.Choice<WeightFormat>("--weights",
+        "Weight format in memory (as stored)");
 
-    private readonly Option<string?> _adapters = new("--adapters")
-    {
-        Description = "A safetensors file with SAM's trained tensors to put over the folder's",
-    };
+    private readonly Option<string?> _adapters = CommandOptions.Path("--adapters",
+        "A safetensors file with SAM's trained tensors to put over the folder's");
 
     private readonly Option<bool> _noMmap = new("--no-mmap")
     {
         Description = "Read weight files instead of mapping them (when they may change while in use)",
     };
 
-    private readonly Option<int> _threads = new("--threads") { Description = "Most threads; 0: one per processor" };
+    private readonly Option<int?> _threads = CommandOptions.Whole<int>("--threads", "Most threads; 0: one per processor (0)");
 
     private readonly Option<string?> _isa = new("--isa") { Description = "Instruction set: scalar, avx2, avx512" };
 
-    private readonly Option<int> _kvTokens = new("--kv-tokens")
-    {
-        Description = "Tokens of key/value memory; 0: twice the context",
-    };
+    private readonly Option<int?> _kvTokens = CommandOptions.Whole<int>("--kv-tokens",
+        "Tokens of key/value memory; 0: twice the context (0)");
 
     public void AddTo(Command command)
     {
+        _model.Required = true;
         command.Options.Add(_model);
         command.Options.Add(_backend);
         command.Options.Add(_weights);
@@ -59,15 +48,15 @@ internal sealed class ModelOptions
     {
         var options = new SamModelOptions
         {
-            Backend = parsed.GetValue(_backend),
+            Backend = parsed.GetValue(_backend) ?? BackendChoice.Auto,
             Weights = parsed.GetValue(_weights),
-            Adapters = parsed.GetValue(_adapters),
+            Adapters = CommandOptions.MustExist(parsed.GetValue(_adapters)),
             UseMmap = !parsed.GetValue(_noMmap),
-            Threads = parsed.GetValue(_threads),
+            Threads = parsed.GetValue(_threads) ?? 0,
             InstructionSet = parsed.GetValue(_isa),
-            KvCacheTokens = parsed.GetValue(_kvTokens),
+            KvCacheTokens = parsed.GetValue(_kvTokens) ?? 0,
         };
-        var model = await SamModel.LoadAsync(parsed.GetRequiredValue(_model), options, null, cancellation);
+        var model = await SamModel.LoadAsync(parsed.GetRequiredValue(_model)!, options, null, cancellation);
         if (!quiet)
         {
             foreach (string note in model.Info.Notes)
@@ -81,6 +70,16 @@ internal sealed class ModelOptions
         }
         return model;
     }
+}
+
+internal static class Json
+{
+    /// <summary>Other scripts stay readable; only what JSON must escape is escaped.</summary>
+    public static JsonWriterOptions Options { get; } = new()
+    {
+        Indented = true,
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    };
 }
 
 internal static class Units

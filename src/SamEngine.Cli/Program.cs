@@ -2,7 +2,7 @@ using System.CommandLine;
 using SamEngine.Cli;
 
 // The text goes to standard output, everything else to standard error.
-Console.OutputEncoding = new System.Text.UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
+StandardStreams.Install();
 var verbose = new Option<bool>("--verbose") { Description = "Print where an error came from", Recursive = true };
 var root = new RootCommand("Looks at several pictures at once and says what links them (the SAM multimodal model).")
 {
@@ -13,31 +13,21 @@ var root = new RootCommand("Looks at several pictures at once and says what link
     BenchCommand.Create(),
     DoctorCommand.Create(),
 };
-var parsed = root.Parse(args);
-if (parsed.Errors.Count > 0)
-{
-    foreach (var error in parsed.Errors)
-    {
-        await Console.Error.WriteLineAsync("sam: " + error.Message);
-    }
-    await Console.Error.WriteLineAsync("See 'sam --help'.");
-    return ExitCodes.Usage;
-}
+// A prompt may begin with '@'; it does not name a file of arguments.
+var parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
 try
 {
+    if (parsed.Errors.Count > 0)
+    {
+        return await ErrorReport.WrongUseAsync(parsed);
+    }
     return await parsed.InvokeAsync(new InvocationConfiguration
     {
         EnableDefaultExceptionHandler = false,
         ProcessTerminationTimeout = TimeSpan.FromSeconds(10),
     });
 }
-catch (OperationCanceledException)
-{
-    await Console.Error.WriteLineAsync("sam: cancelled");
-    return ExitCodes.Cancelled;
-}
 catch (Exception e)
 {
-    await Console.Error.WriteLineAsync("sam: " + (parsed.GetValue(verbose) ? e.ToString() : e.Message));
-    return ExitCodes.For(e);
+    return await ErrorReport.FailureAsync(e, parsed.GetValue(verbose));
 }

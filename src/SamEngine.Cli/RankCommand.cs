@@ -8,19 +8,16 @@ internal static class RankCommand
 {
     public static Command Create()
     {
-        var images = new Argument<string[]>("pictures") { Description = "Picture files, in order", Arity = ArgumentArity.OneOrMore };
+        var images = CommandOptions.Pictures();
         var prompt = new Option<string>("--prompt", "-p") { Description = "What the candidates answer", Required = true };
         var candidates = new Option<string[]>("--candidate", "-c")
         {
             Description = "A candidate text; give at least one, repeated",
             Required = true,
         };
-        var mode = new Option<RankingMode>("--mode") { Description = "Reference (by sum) or PerTokenMean" };
-        var guidance = new Option<Guidance>("--guidance")
-        {
-            Description = "Whether the pictures guide each other; the reference ranks without",
-            DefaultValueFactory = _ => Guidance.Off,
-        };
+        var mode = CommandOptions.Choice<RankingMode>("--mode", "How to score (reference: by sum, which favours short candidates)");
+        var guidance = CommandOptions.Choice<Guidance>("--guidance",
+            "Whether the pictures guide each other (off, as the reference ranks)");
         var json = new Option<bool>("--json") { Description = "Print JSON" };
         var quiet = new Option<bool>("--quiet", "-q") { Description = "Nothing but the result and errors" };
         var command = new Command("rank", "Put candidate texts in order, best first")
@@ -31,14 +28,15 @@ internal static class RankCommand
         model.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
+            var pictures = CommandOptions.ReadPictures(parsed, images);
             using var loaded = await model.LoadAsync(parsed, parsed.GetValue(quiet), cancellation);
             var ranked = await loaded.RankAsync(new RankRequest
             {
-                Images = [.. parsed.GetRequiredValue(images).Select(SamImage.FromFile)],
+                Images = pictures,
                 Prompt = parsed.GetRequiredValue(prompt),
                 Candidates = parsed.GetRequiredValue(candidates),
-                Mode = parsed.GetValue(mode),
-                Guidance = parsed.GetValue(guidance),
+                Mode = parsed.GetValue(mode) ?? RankingMode.Reference,
+                Guidance = parsed.GetValue(guidance) ?? Guidance.Off,
             }, cancellation);
             if (!parsed.GetValue(json))
             {
@@ -48,8 +46,8 @@ internal static class RankCommand
                 }
                 return ExitCodes.Success;
             }
-            using var stream = Console.OpenStandardOutput();
-            using (var writer = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true }))
+            var stream = StandardStreams.Output;
+            using (var writer = new Utf8JsonWriter(stream, Json.Options))
             {
                 writer.WriteStartArray();
                 foreach (var candidate in ranked)

@@ -9,12 +9,6 @@ namespace SamEngine.Packaging.Tests;
 /// no cache can have seen.</summary>
 public sealed class PackageFeed : IAsyncLifetime
 {
-    /// <summary>Consistent with the configuration these tests were built in.</summary>
-#if DEBUG
-    public const string Configuration = "Debug";
-#else
-    public const string Configuration = "Release";
-#endif
     private readonly TempFolder _folder = new();
     private TinyModel _model = null!;
 
@@ -37,7 +31,7 @@ public sealed class PackageFeed : IAsyncLifetime
         Pictures = PictureFiles.Write(Directory.CreateDirectory(_folder["pictures"]).FullName, 3);
         foreach (string project in (string[])["SamEngine", "SamEngine.Cli"])
         {
-            await DotnetAsync(Golden.RepositoryRoot, "pack", Path.Combine("src", project), "-c", Configuration, "-o", Folder,
+            await DotnetAsync(Golden.RepositoryRoot, "pack", Path.Combine("src", project), "-c", Built.Configuration, "-o", Folder,
                 $"-p:PackageVersion={Version}");
         }
         await File.WriteAllTextAsync(_folder["nuget.config"],

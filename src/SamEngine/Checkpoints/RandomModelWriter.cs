@@ -26,19 +26,20 @@ internal static class RandomModelWriter
         var tensors = Tensors(config).Select(t =>
             (t.Name, DType: t.Shape.Length >= 2 && t.Shape[0] > 1 ? type : TensorDType.F32, t.Shape)).ToList();
         long total = tensors.Sum(t => SafetensorsWriter.ByteLength(t.DType, t.Shape));
-        if (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any())
+        if (File.Exists(folder) || (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any()))
         {
             throw new CheckpointException(folder, "already exists and is not empty; name another folder");
         }
-        Directory.CreateDirectory(folder);
-        long free = new DriveInfo(Path.GetFullPath(folder)).AvailableFreeSpace;
-        if (free < total + (1L << 30))
-        {
-            throw new CheckpointException(folder, $"needs {total} bytes of disk and some to spare, {free} are free");
-        }
+        bool made = !Directory.Exists(folder);
         string partial = Path.Combine(folder, SafetensorsFolder.SingleName + ".partial");
         try
         {
+            Directory.CreateDirectory(folder);
+            long free = new DriveInfo(Path.GetFullPath(folder)).AvailableFreeSpace;
+            if (free < total + (1L << 30))
+            {
+                throw new CheckpointException(folder, $"needs {total} bytes of disk and some to spare, {free} are free");
+            }
             using (var writer = new SafetensorsWriter(partial, tensors))
             {
                 byte[] buffer = new byte[PieceElements * 4];
@@ -68,9 +69,24 @@ internal static class RandomModelWriter
             }
             File.Move(partial, Path.Combine(folder, SafetensorsFolder.SingleName));
         }
-        catch
+        catch (Exception e)
         {
-            File.Delete(partial);
+            if (Directory.Exists(folder))
+            {
+                // It was empty before, so that the same command can be given again.
+                foreach (string file in (string[])[partial, Path.Combine(folder, SamCheckpoint.ConfigName)])
+                {
+                    File.Delete(file);
+                }
+                if (made)
+                {
+                    Directory.Delete(folder);
+                }
+            }
+            if (e is IOException or UnauthorizedAccessException)
+            {
+                throw new CheckpointException(folder, "can't be written: " + e.Message, e);
+            }
             throw;
         }
     }

@@ -1,0 +1,76 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Text.RegularExpressions;
+
+namespace SamEngine.Cli;
+
+/// <summary>Says on standard error what went wrong, in the words of the command line, and gives the exit code.</summary>
+internal static partial class ErrorReport
+{
+    /// <summary>What the engine's options and arguments are called here.</summary>
+    private static readonly Dictionary<string, string> Names = new()
+    {
+        [nameof(DescribeRequest.Images)] = "pictures",
+        [nameof(DescribeRequest.Prompt)] = "--prompt",
+        [nameof(DescribeRequest.Guidance)] = "--guidance",
+        [nameof(RankRequest.Candidates)] = "--candidate",
+        [nameof(GenerationOptions.NumBeams)] = "--beams",
+        [nameof(GenerationOptions.MaxLength)] = "--max-length",
+        [nameof(GenerationOptions.MinLength)] = "--min-length",
+        [nameof(GenerationOptions.RepetitionPenalty)] = "--repetition-penalty",
+        [nameof(GenerationOptions.LengthPenalty)] = "--length-penalty",
+        [nameof(GenerationOptions.DoSample)] = "--sample",
+        [nameof(GenerationOptions.Temperature)] = "--temperature",
+        [nameof(GenerationOptions.TopK)] = "--top-k",
+        [nameof(GenerationOptions.TopP)] = "--top-p",
+        [nameof(GenerationOptions.StopStrings)] = "--stop",
+        [nameof(GenerationOptions.NumReturnSequences)] = "--n-best",
+        [nameof(SamModelOptions.Adapters)] = "--adapters",
+        [nameof(SamModelOptions.Weights)] = "--weights",
+        [nameof(SamModelOptions.Threads)] = "--threads",
+        [nameof(SamModelOptions.KvCacheTokens)] = "--kv-tokens",
+        [nameof(Checkpoints.ConvertOptions.DType)] = "--dtype",
+        ["dtype"] = "--dtype",
+    };
+
+    /// <summary>Arguments that do not parse.</summary>
+    public static async Task<int> WrongUseAsync(ParseResult parsed)
+    {
+        string command = CommandPath(parsed.CommandResult);
+        // Where a word is unknown, the other errors follow from it.
+        var messages = parsed.UnmatchedTokens.Count > 0
+            ? parsed.UnmatchedTokens.Select(t => $"'{t}' is not a command or option of '{command}'")
+            : parsed.Errors.Select(e => e.Message);
+        foreach (string message in messages)
+        {
+            await Console.Error.WriteLineAsync("sam: " + message);
+        }
+        await Console.Error.WriteLineAsync($"See '{command} --help'.");
+        return ExitCodes.Usage;
+    }
+
+    /// <summary>A command that failed.</summary>
+    public static async Task<int> FailureAsync(Exception error, bool verbose)
+    {
+        if (error is ReaderGoneException)
+        {
+            return ExitCodes.Success;
+        }
+        int code = ExitCodes.For(error);
+        string message = verbose ? error.ToString() : error switch
+        {
+            OperationCanceledException => "cancelled",
+            RequestException => OptionName().Replace(error.Message, m => Names.GetValueOrDefault(m.Groups[1].Value, m.Value)),
+            SamException or IOException or UnauthorizedAccessException => error.Message,
+            _ => $"internal error: {error.GetType().Name}: {error.Message} (--verbose shows where)",
+        };
+        await Console.Error.WriteLineAsync("sam: " + message);
+        return code;
+    }
+
+    private static string CommandPath(CommandResult result) => result.Parent is CommandResult parent
+        ? $"{CommandPath(parent)} {result.Command.Name}" : "sam";
+
+    [GeneratedRegex(@"\b(?:SamModelOptions\.)?([A-Z]\w+|dtype)\b")]
+    private static partial Regex OptionName();
+}

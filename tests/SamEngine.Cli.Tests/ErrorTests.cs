@@ -1,0 +1,130 @@
+using SamEngine.Testing;
+using Xunit;
+
+namespace SamEngine.Cli.Tests;
+
+/// <summary>Errors name what is wrong and what to do, and every kind has its exit code.</summary>
+public sealed class ErrorTests(SamCommand sam)
+{
+    /// <summary>Arguments after those of <see cref="SamCommand.Describe"/>, the exit code, what the message holds.</summary>
+    public static TheoryData<string[], int, string[]> BadArguments => new()
+    {
+        { ["--nosuch"], 2, ["--nosuch", "no such option"] },
+        { ["--beams", "x"], 2, ["--beams", "'x'", "whole number"] },
+        { ["--beams", "99999999999"], 2, ["--beams", "at most 2147483647"] },
+        { ["--beams", "0"], 2, ["--beams", "expected 1 to"] },
+        { ["--beams"], 2, ["--beams", "missing"] },
+        { ["--n-best", "9"], 2, ["--n-best", "--beams (5)"] },
+        { ["--min-length", "21"], 2, ["--min-length", "--max-length (20)"] },
+        { ["--seed", "-1"], 2, ["--seed", "'-1'", "from 0"] },
+        { ["--temperature", "0,5"], 2, ["--temperature", "'0,5'", "0.9"] },
+        { ["--temperature", "0"], 2, ["--temperature", "0.001", "--sample"] },
+        { ["--top-p", "nan"], 2, ["--top-p", "at most 1"] },
+        { ["--guidance", "3"], 2, ["--guidance", "'3'", "auto, on, off"] },
+        { ["--backend", "abacus"], 2, ["--backend", "'abacus'", "cpu"] },
+        { ["--weights", "q4"], 2, ["--weights", "BF16"] },
+        { ["--threads", "-1"], 2, ["--threads", "-1", "0 (all)"] },
+        { ["--kv-tokens", "5"], 2, ["--kv-tokens", "raise it"] },
+        { ["--stop", ""], 2, ["--stop", "empty"] },
+        { ["--model", "again"], 2, ["expects a single argument"] },
+        { [""], 2, ["a picture is empty"] },
+        { ["--adapters", "none.safetensors"], 3, ["none.safetensors", "check the path"] },
+        { ["none.png"], 4, ["image 3 (none.png)", "check the path"] },
+        { ["--isa", "abacus"], 5, ["'abacus'", "scalar"] },
+    };
+
+    [Theory]
+    [MemberData(nameof(BadArguments))]
+    public async Task Bad_arguments_are_named(string[] arguments, int code, string[] expected)
+    {
+        var result = await sam.RunAsync([.. sam.Describe, .. arguments]);
+        Assert.True(result.ExitCode == code, result.ToString());
+        Assert.Equal("", result.Output);
+        Assert.All(expected, e => Assert.Contains(e, result.Error, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task Commands_that_are_not_there_are_named()
+    {
+        foreach (var (arguments, expected) in (IEnumerable<(string[], string)>)[
+            ([], "See 'sam --help'"), (["nosuch"], "'nosuch' is not a command"), (["model"], "See 'sam model --help'"),
+            (["doctor", "x"], "'x' is not"), (["describe", "a.png"], "--model"), (["describe", "--model", "x"], "pictures"),
+            (["rank", "a.png", "-m", "x", "-p", "y"], "--candidate"), (["bench", "make-model"], "folder")])
+        {
+            var result = await sam.RunAsync(arguments);
+            Assert.True(result.ExitCode == 2, result.ToString());
+            Assert.Equal("", result.Output);
+            Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+        }
+        Assert.Contains("describe", await sam.OutputAsync("--help"), StringComparison.Ordinal);
+        Assert.Contains("--beams", await sam.OutputAsync("describe", "--help"), StringComparison.Ordinal);
+        Assert.Matches(@"^\d+\.\d+", await sam.OutputAsync("--version"));
+    }
+
+    [Fact]
+    public async Task A_broken_picture_is_named_by_position_and_file()
+    {
+        using var temp = new TempFolder();
+        string broken = temp["half a picture.png"];
+        byte[] whole = await File.ReadAllBytesAsync(sam.Pictures[0]);
+        await File.WriteAllBytesAsync(broken, whole[..(whole.Length / 2)]);
+        var result = await sam.RunAsync("describe", sam.Pictures[0], broken, sam.Pictures[1], "--model", sam.Model);
+        Assert.Equal(4, result.ExitCode);
+        Assert.Equal("", result.Output);
+        Assert.Contains($"image 1 ({broken})", result.Error, StringComparison.Ordinal);
+        var folder = await sam.RunAsync("describe", temp.Path, "--model", sam.Model);
+        Assert.Equal(4, folder.ExitCode);
+        Assert.Contains("is a folder", folder.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_model_that_does_not_load_is_named()
+    {
+        using var temp = new TempFolder();
+        async Task Expect(string model, int code, params string[] expected)
+        {
+            var result = await sam.RunAsync("describe", sam.Pictures[0], "--model", model);
+            Assert.True(result.ExitCode == code, result.ToString());
+            Assert.Equal("", result.Output);
+            Assert.All(expected, e => Assert.Contains(e, result.Error, StringComparison.Ordinal));
+        }
+        await Expect("", 2, "--model is empty");
+        await Expect(temp["none"], 3, temp["none"], "does not exist", "expected a model folder");
+        await Expect(sam.Pictures[0], 3, "is a file", "expected a model folder");
+        await Expect(temp.Path, 3, "config.json", "sam model convert");
+        foreach (string file in Directory.EnumerateFiles(sam.Model))
+        {
+            File.Copy(file, temp[Path.GetFileName(file)]);
+        }
+        File.Delete(temp["vocab.txt"]);
+        await Expect(temp.Path, 3, "vocab.txt", "copy it there");
+        using (var weights = File.OpenWrite(temp["model.safetensors"]))
+        {
+            weights.SetLength(weights.Length / 2);
+        }
+        await Expect(temp.Path, 3, "model.safetensors");
+        await File.WriteAllTextAsync(temp["config.json"], "{");
+        await Expect(temp.Path, 3, "config.json");
+    }
+
+    [Fact]
+    public async Task Without_its_native_library_it_says_where_it_looked()
+    {
+        var environment = new Dictionary<string, string> { ["SAM_NATIVE_LIBRARY"] = "/none/libsamengine_cpu.so" };
+        var described = await sam.RunAsync(environment, sam.Describe);
+        Assert.Equal(5, described.ExitCode);
+        Assert.Contains("/none/libsamengine_cpu.so: not there", described.Error, StringComparison.Ordinal);
+        var doctor = await sam.RunAsync(environment, "doctor");
+        Assert.Equal(5, doctor.ExitCode);
+        Assert.Contains("/none/libsamengine_cpu.so: not there", doctor.Output, StringComparison.Ordinal);
+        Assert.Contains("SAM_NATIVE_LIBRARY", doctor.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Verbose_shows_where()
+    {
+        var result = await ProcessRun.RunAsync(Built.Sam, [.. sam.Describe, "none.png", "--verbose"]);
+        Assert.Equal(4, result.ExitCode);
+        Assert.Contains("ImageReader.ReadFile", result.Error, StringComparison.Ordinal);
+    }
+}

@@ -1,0 +1,134 @@
+using SamEngine.Testing;
+using Xunit;
+
+namespace SamEngine.Cli.Tests;
+
+/// <summary><c>sam model</c>, <c>sam bench make-model</c> and <c>sam doctor</c>.</summary>
+public sealed class ModelCommandTests(SamCommand sam)
+{
+    [Fact]
+    public async Task Made_models_are_the_same_for_the_same_seed_and_load()
+    {
+        using var temp = new TempFolder();
+        async Task<byte[]> Make(string name, string dtype = "f32", params string[] more)
+        {
+            var result = await sam.RunAsync(["bench", "make-model", temp[name], "--config", Golden.Fixture("tiny-config.json"),
+                "--dtype", dtype, "--tokenizers", Golden.Fixture("text"), .. more]);
+            Assert.True(result.ExitCode == 0, result.ToString());
+            Assert.Equal("", result.Output);
+            Assert.EndsWith($"wrote {temp[name]}\n", result.Error, StringComparison.Ordinal);
+            return await File.ReadAllBytesAsync(Path.Combine(temp[name], "model.safetensors"));
+        }
+        byte[] first = await Make("a");
+        Assert.Equal(first, await Make("b", "f32", "--seed", "1"));
+        Assert.NotEqual(first, await Make("c", "f32", "--seed", "2"));
+        Assert.True((await Make("half", "bf16")).Length < first.Length * 2 / 3);
+        Assert.Equal(0, (await sam.RunAsync("describe", sam.Pictures[0], "--model", temp["a"], "--max-length", "5")).ExitCode);
+    }
+
+    [Fact]
+    public async Task Nothing_is_overwritten_and_nothing_half_written_stays()
+    {
+        using var temp = new TempFolder();
+        string[] shape = ["--config", Golden.Fixture("tiny-config.json")];
+        async Task Refused(string folder, int code, string expected, params string[] more)
+        {
+            var result = await sam.RunAsync(["bench", "make-model", folder, .. shape, .. more]);
+            Assert.True(result.ExitCode == code, result.ToString());
+            Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+        }
+        byte[] before = await File.ReadAllBytesAsync(Path.Combine(sam.Model, "model.safetensors"));
+        await Refused(sam.Model, 3, "name another folder");
+        Assert.Equal(before, await File.ReadAllBytesAsync(Path.Combine(sam.Model, "model.safetensors")));
+        await Refused(sam.Pictures[0], 3, "name another folder");
+        await Refused("", 2, "folder is empty");
+        await Refused(temp["x"], 2, "--dtype: is 'f99'", "--dtype", "f99");
+        await Refused(temp["x"], 3, "none", "--tokenizers", "none");
+        Assert.Empty(Directory.EnumerateFileSystemEntries(temp.Path));
+        // Neither a file's inside nor the process table can be written, by root either.
+        await Refused(Path.Combine(sam.Pictures[0], "x"), 3, "can't be written");
+        await Refused("/proc/samengine-test", 3, "can't be written");
+        var missing = await sam.RunAsync("bench", "make-model", temp["x"], "--config", temp["none.json"]);
+        Assert.Equal(3, missing.ExitCode);
+        Assert.Contains("none.json: does not exist", missing.Error, StringComparison.Ordinal);
+        if (!OperatingSystem.IsWindows() && Environment.UserName != "root")
+        {
+            File.SetUnixFileMode(temp.Path, UnixFileMode.UserRead | UnixFileMode.UserExecute);
+            await Refused(temp["x"], 3, "can't be written");
+            File.SetUnixFileMode(temp.Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        }
+    }
+
+    [Fact]
+    public async Task Inspect_looks_into_folders_and_files()
+    {
+        string file = Path.Combine(sam.Model, "model.safetensors");
+        string folder = await sam.OutputAsync("model", "inspect", sam.Model);
+        foreach (string part in (string[])["vision encoder", "Q-Former", "SAM adapters", "projection", "language model", "total",
+            "complete: the model loads, with SAM's adapters", "missing: generation_config.json"])
+        {
+            Assert.Contains(part, folder, StringComparison.Ordinal);
+        }
+        Assert.DoesNotContain("complete", await sam.OutputAsync("model", "inspect", file), StringComparison.Ordinal);
+        string tensors = await sam.OutputAsync("model", "inspect", sam.Model, "--tensors");
+        Assert.Contains("llm_proj.weight\tF32\t[64, 48]\n", tensors, StringComparison.Ordinal);
+
+        foreach (string path in (string[])[Path.Combine(sam.Model, "none"), sam.Pictures[0], Path.GetTempPath()])
+        {
+            var result = await sam.RunAsync("model", "inspect", path);
+            Assert.True(result.ExitCode == 3, result.ToString());
+            Assert.Equal("", result.Output);
+            Assert.StartsWith($"sam: {path}: ", result.Error, StringComparison.Ordinal);
+        }
+        using var temp = new TempFolder();
+        File.Copy(file, temp["model.safetensors"]);
+        await File.WriteAllTextAsync(temp["config.json"], (await File.ReadAllTextAsync(Path.Combine(sam.Model, "config.json")))
+            .Replace("100", "101", StringComparison.Ordinal));
+        var other = await sam.RunAsync("model", "inspect", temp.Path);
+        Assert.Equal(3, other.ExitCode);
+        Assert.Contains("incomplete: ", other.Output, StringComparison.Ordinal);
+        Assert.Contains("101", other.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Published_checkpoints_are_converted()
+    {
+        string golden = Golden.Folder("tiny-a");
+        using var temp = new TempFolder();
+        string[] Convert(string output, params string[] more) => ["model", "convert", "--instructblip",
+            Path.Combine(golden, "lavis.pth"), "--llm", Path.Combine(golden, "llm"), "--config", Path.Combine(golden, "config.json"),
+            "--dtype", "f32", "-o", output, .. more];
+        string[] sources = ["--sam", Path.Combine(golden, "sam_ckpt.pth"), "--bert-vocab", Golden.Fixture("text", "vocab.txt")];
+        var converted = await sam.RunAsync(Convert(temp["out"], sources));
+        Assert.True(converted.ExitCode == 0, converted.ToString());
+        Assert.Equal("", converted.Output);
+        Assert.Contains("note: ", converted.Error, StringComparison.Ordinal);
+        Assert.EndsWith($"wrote {temp["out"]}\n", converted.Error, StringComparison.Ordinal);
+        Assert.Contains("complete: the model loads, with SAM's adapters", await sam.OutputAsync("model", "inspect", temp["out"]),
+            StringComparison.Ordinal);
+        Assert.Contains("vision encoder", await sam.OutputAsync("model", "inspect", Path.Combine(golden, "lavis.pth")),
+            StringComparison.Ordinal);
+
+        foreach (var (arguments, code, expected) in (IEnumerable<(string[], int, string)>)[
+            (Convert(temp["out"], sources), 3, "name another folder"),
+            (Convert("/proc/samengine-test", sources), 3, "can't be written"),
+            (Convert(temp["no"], "--sam", "none.pth"), 3, "none.pth: does not exist"),
+            (Convert(temp["no"], "--bert-vocab", "none.txt"), 3, "none.txt: does not exist"),
+            (Convert(temp["no"], "--max-shard-size", "0"), 2, "--max-shard-size is '0'"),
+            (["model", "convert", "-o", temp["no"]], 2, "--instructblip")])
+        {
+            var result = await sam.RunAsync(arguments);
+            Assert.True(result.ExitCode == code, result.ToString());
+            Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+        }
+        Assert.Equal([temp["out"]], Directory.EnumerateFileSystemEntries(temp.Path));
+    }
+
+    [Fact]
+    public async Task Doctor_names_the_library_and_the_instruction_set()
+    {
+        string output = await sam.OutputAsync("doctor");
+        Assert.Contains("libsamengine_cpu.so: loaded", output, StringComparison.Ordinal);
+        Assert.Contains("possible here: scalar", output, StringComparison.Ordinal);
+    }
+}
