@@ -40,7 +40,8 @@ public sealed class DescribeTests(SamCommand sam)
     [Fact]
     public async Task Interrupted_it_keeps_what_it_said_as_a_whole_line()
     {
-        using var run = ProcessRun.Start(Built.Sam, sam.LongDescribe(30_000));
+        // Tests run in the background of a shell have SIGINT ignored, and their children too.
+        using var run = ProcessRun.Start("env", ["--default-signal=INT", Built.Sam, .. sam.LongDescribe(30_000)]);
         await run.FirstOutput.WaitAsync(TimeSpan.FromSeconds(60));
         run.Interrupt();
         var result = await run.EndAsync(30);
