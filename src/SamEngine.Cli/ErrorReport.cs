@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Text.RegularExpressions;
+using SamEngine.Checkpoints;
 
 namespace SamEngine.Cli;
 
@@ -29,7 +30,10 @@ internal static partial class ErrorReport
         [nameof(SamModelOptions.Weights)] = "--weights",
         [nameof(SamModelOptions.Threads)] = "--threads",
         [nameof(SamModelOptions.KvCacheTokens)] = "--kv-tokens",
-        [nameof(Checkpoints.ConvertOptions.DType)] = "--dtype",
+        [nameof(ConvertOptions.InstructBlip)] = "--instructblip",
+        [nameof(ConvertOptions.Llm)] = "--llm",
+        [nameof(ConvertOptions.HuggingFace)] = "--hf",
+        [nameof(ConvertOptions.DType)] = "--dtype",
         ["dtype"] = "--dtype",
     };
 

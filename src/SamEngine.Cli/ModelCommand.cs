@@ -11,26 +11,28 @@ internal static class ModelCommand
 
     private static Command Convert()
     {
-        var instructBlip = CommandOptions.Path("--instructblip", "LAVIS checkpoint (.pth)");
+        var instructBlip = CommandOptions.Path("--instructblip", "LAVIS checkpoint (.pth); goes with --llm");
+        var port = CommandOptions.Path("--hf", "Instead of both: a folder with the Hugging Face port of InstructBLIP");
         var sam = CommandOptions.Path("--sam", "SAM checkpoint with the adapters (.pth); without: plain InstructBLIP");
         var llm = CommandOptions.Path("--llm", "Vicuna-7B v1.1, a Hugging Face folder");
         var vocabulary = CommandOptions.Path("--bert-vocab", "vocab.txt of bert-base-uncased");
         var output = CommandOptions.Path("--output", "Folder to write", "-o");
-        instructBlip.Required = llm.Required = output.Required = true;
+        output.Required = true;
         var dtype = new Option<string>("--dtype") { Description = "f32, f16 or bf16", DefaultValueFactory = _ => "bf16" };
         var config = CommandOptions.Path("--config", "config.json with what the checkpoints do not state");
         var shard = CommandOptions.Whole<long>("--max-shard-size", "Most bytes of a file (4 GiB)", least: 1);
         var command = new Command("convert", "Write one model folder from the published checkpoints (executes nothing in them)")
         {
-            instructBlip, sam, llm, vocabulary, output, dtype, config, shard,
+            instructBlip, llm, port, sam, vocabulary, output, dtype, config, shard,
         };
         command.SetAction(async (parsed, cancellation) =>
         {
             var options = new ConvertOptions
             {
-                InstructBlip = CommandOptions.MustExist(parsed.GetRequiredValue(instructBlip))!,
+                InstructBlip = CommandOptions.MustExist(parsed.GetValue(instructBlip)),
+                HuggingFace = parsed.GetValue(port),
                 Sam = CommandOptions.MustExist(parsed.GetValue(sam)),
-                Llm = parsed.GetRequiredValue(llm)!,
+                Llm = parsed.GetValue(llm),
                 BertVocabulary = CommandOptions.MustExist(parsed.GetValue(vocabulary)),
                 Output = parsed.GetRequiredValue(output)!,
                 DType = parsed.GetRequiredValue(dtype),

@@ -16,7 +16,12 @@ internal sealed class ModelOptions
         "Weight format in memory (as stored)");
 
     private readonly Option<string?> _adapters = CommandOptions.Path("--adapters",
-        "A safetensors file with SAM's trained tensors to put over the folder's");
+        "A file with SAM's trained tensors to put over the folder's: safetensors, or with --allow-torch .pth");
+
+    private readonly Option<bool> _allowTorch = new("--allow-torch")
+    {
+        Description = "Let --adapters be a torch file (nothing in it is executed)",
+    };
 
     private readonly Option<bool> _noMmap = new("--no-mmap")
     {
@@ -37,6 +42,7 @@ internal sealed class ModelOptions
         command.Options.Add(_backend);
         command.Options.Add(_weights);
         command.Options.Add(_adapters);
+        command.Options.Add(_allowTorch);
         command.Options.Add(_noMmap);
         command.Options.Add(_threads);
         command.Options.Add(_isa);
@@ -51,6 +57,7 @@ internal sealed class ModelOptions
             Backend = parsed.GetValue(_backend) ?? BackendChoice.Auto,
             Weights = parsed.GetValue(_weights),
             Adapters = CommandOptions.MustExist(parsed.GetValue(_adapters)),
+            AllowTorchFiles = parsed.GetValue(_allowTorch),
             UseMmap = !parsed.GetValue(_noMmap),
             Threads = parsed.GetValue(_threads) ?? 0,
             InstructionSet = parsed.GetValue(_isa),

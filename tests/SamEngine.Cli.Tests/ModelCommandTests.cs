@@ -125,6 +125,36 @@ public sealed class ModelCommandTests(SamCommand sam)
     }
 
     [Fact]
+    public async Task The_hugging_face_port_is_converted_or_opened_as_it_is()
+    {
+        using var temp = new TempFolder();
+        string port = temp["port"];
+        PortWriter.Write(sam.Model, port);
+        foreach (string name in (string[])["tokenizer.model", "vocab.txt"])
+        {
+            File.Copy(Path.Combine(sam.Model, name), Path.Combine(port, name));
+        }
+        string[] convert = ["model", "convert", "--hf", port, "--bert-vocab", Path.Combine(port, "vocab.txt"), "-o"];
+        var converted = await sam.RunAsync([.. convert, temp["out"]]);
+        Assert.True(converted.ExitCode == 0, converted.ToString());
+        Assert.Contains("complete: the model loads\n", await sam.OutputAsync("model", "inspect", temp["out"]), StringComparison.Ordinal);
+        var both = await sam.RunAsync([.. convert, temp["no"], "--llm", port]);
+        Assert.Equal(2, both.ExitCode);
+        Assert.Contains("--hf stands alone", both.Error, StringComparison.Ordinal);
+
+        string[] describe = ["describe", sam.Pictures[0], "--model", port, "--max-length", "5", "--adapters"];
+        string adapters = Path.Combine(port, PortWriter.AdaptersName);
+        Assert.Contains("guidance on", (await sam.RunAsync([.. describe, adapters])).Error, StringComparison.Ordinal);
+        File.Copy(adapters, temp["adapters.pth"]);
+        var refused = await sam.RunAsync([.. describe, temp["adapters.pth"]]);
+        Assert.Equal(3, refused.ExitCode);
+        Assert.Contains("--allow-torch", refused.Error, StringComparison.Ordinal);
+        var damaged = await sam.RunAsync([.. describe, temp["adapters.pth"], "--allow-torch"]);
+        Assert.Equal(3, damaged.ExitCode);
+        Assert.DoesNotContain("--allow-torch", damaged.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Doctor_names_the_library_and_the_instruction_set()
     {
         string output = await sam.OutputAsync("doctor");
