@@ -98,13 +98,15 @@ public sealed class ErrorTests(SamCommand sam)
         }
         File.Delete(temp["vocab.txt"]);
         await Expect(temp.Path, 3, "vocab.txt", "copy it there");
+        string config = await File.ReadAllTextAsync(temp["config.json"]);
+        await File.WriteAllTextAsync(temp["config.json"], "{");
+        await Expect(temp.Path, 3, "config.json");
+        await File.WriteAllTextAsync(temp["config.json"], config);
         using (var weights = File.OpenWrite(temp["model.safetensors"]))
         {
             weights.SetLength(weights.Length / 2);
         }
         await Expect(temp.Path, 3, "model.safetensors");
-        await File.WriteAllTextAsync(temp["config.json"], "{");
-        await Expect(temp.Path, 3, "config.json");
     }
 
     [Fact]
