@@ -128,27 +128,14 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         long start = Stopwatch.GetTimestamp();
         // Leaving the loop early ends the work too.
         using var leaving = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var (input, preparing) = await PrepareAsync(request.Images, request.Prompt, request.Guidance, leaving.Token)
+        var (input, preparing) = await PrepareAsync(request.Images, request.Prompt, request.Guidance, cancellationToken)
             .ConfigureAwait(false);
         var settings = Settings(request.Options, input);
-        var tokenizer = _promptTokenizer!;
-        var stops = settings.StopStrings;
-        var search = TokenSearch.Create(settings,
-            stops.Count > 0 ? ids => StreamingDetokenizer.HoldsStop(tokenizer, ids, stops) : null);
+        var search = StreamedText.Search(settings, _promptTokenizer!);
         var pieces = Channel.CreateUnbounded<string>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true });
-        var stream = new StreamingDetokenizer(tokenizer, stops);
-        int streamed = 0;
-        void OnStep(TokenSearch s)
-        {
-            for (; streamed < s.StableTokens.Length; streamed++)
-            {
-                if (stream.Append(s.StableTokens[streamed]) is { Length: > 0 } piece)
-                {
-                    pieces.Writer.TryWrite(piece);
-                }
-            }
-        }
-        var work = new GenerationWork(input, settings, search, OnStep, leaving.Token);
+        var stream = new StreamedText(_promptTokenizer!, settings.StopStrings);
+        Action<string> onPiece = piece => pieces.Writer.TryWrite(piece);
+        var work = new GenerationWork(input, settings, search, s => stream.Take(s, onPiece), leaving.Token);
         _engine.Submit(work);
         _ = work.Completion.ContinueWith(done => pieces.Writer.TryComplete(done.Exception?.InnerException),
             CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
@@ -161,7 +148,7 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
                     yield return new DescribePiece(piece);
                 }
             }
-            await work.Completion.ConfigureAwait(false);
+            await CompleteAsync(work, cancellationToken).ConfigureAwait(false);
         }
         finally
         {
@@ -234,17 +221,39 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         return work.Completion;
     }
 
-    private async Task<(EngineInput Input, TimeSpan Took)> PrepareAsync(IReadOnlyList<SamImage> images, string prompt,
+    /// <summary>Waits for work that also ends when its reader leaves; a cancellation is the caller's own.</summary>
+    private static async Task CompleteAsync(EngineWork work, CancellationToken cancellation)
+    {
+        try
+        {
+            await work.Completion.ConfigureAwait(false);
+        }
+        catch (OperationCanceledException e) when (cancellation.IsCancellationRequested)
+        {
+            throw new OperationCanceledException(e.Message, e, cancellation);
+        }
+    }
+
+    private async Task<(EngineInput Input, TimeSpan Took)> PrepareAsync(IReadOnlyList<SamImage> given, string prompt,
         Guidance guidance, CancellationToken cancellation)
     {
         ObjectDisposedException.ThrowIf(_disposed != 0, this);
-        if (images is not { Count: > 0 })
+        cancellation.ThrowIfCancellationRequested();
+        if (given is not { Count: > 0 })
         {
             throw new RequestException("Images", "is empty, expected at least one picture");
         }
-        if (images.Any(i => i is null))
+        long visual = (long)given.Count * _weights.Config.QFormer.QueryTokens;
+        if (visual >= _weights.Config.Llm.MaxPositions)
         {
-            throw new RequestException("Images", $"picture {images.ToList().FindIndex(i => i is null)} is null");
+            throw new RequestException("Images", $"{given.Count} pictures make {visual} visual tokens, the model's context is " +
+                $"{_weights.Config.Llm.MaxPositions}; use fewer pictures");
+        }
+        // The list is the caller's, who may change it while the pictures are read.
+        SamImage[] images = [.. given];
+        if (Array.IndexOf(images, null) is var missing and >= 0)
+        {
+            throw new RequestException("Images", $"picture {missing} is null");
         }
         if (prompt is null)
         {
@@ -257,24 +266,20 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         }
         if (_promptTokenizer is null || _instructionTokenizer is null)
         {
-            string missing = _promptTokenizer is null ? SamCheckpoint.TokenizerName : SamCheckpoint.VocabularyName;
-            throw new CheckpointException(_checkpoint.Folder, $"has no {missing}, which prompts need; copy it there");
-        }
-        int rows = images.Count * _weights.Config.QFormer.QueryTokens;
-        if (rows >= _weights.Config.Llm.MaxPositions)
-        {
-            throw new RequestException("Images", $"{images.Count} pictures make {rows} visual tokens, the model's context is " +
-                $"{_weights.Config.Llm.MaxPositions}");
+            string file = _promptTokenizer is null ? SamCheckpoint.TokenizerName : SamCheckpoint.VocabularyName;
+            throw new CheckpointException(_checkpoint.Folder, $"has no {file}, which prompts need; copy it there");
         }
         long start = Stopwatch.GetTimestamp();
-        float[] pixels = new float[images.Count * _images.ImageLength];
+        float[] pixels = new float[images.Length * _images.ImageLength];
         await Task.Run(() => _images.Load(images, pixels, cancellation), cancellation).ConfigureAwait(false);
         var took = Stopwatch.GetElapsedTime(start);
         int[] text = _instructionTokenizer.EncodeInstruction(prompt, _weights.Config.MaxTextLength);
         int[] ids = _promptTokenizer.EncodePrompt(prompt);
         CheckIds("Prompt", text, _weights.Config.QFormer.VocabularySize);
         CheckIds("Prompt", ids, _weights.Config.Llm.VocabularySize);
-        return (new EngineInput(images.Count, pixels, text, ids, guidance != Guidance.Off && Info.HasGuidance), took);
+        var input = new EngineInput(images.Length, pixels, text, ids, guidance != Guidance.Off && Info.HasGuidance);
+        _engine.CheckPrompt(input);
+        return (input, took);
     }
 
     private GenerationSettings Settings(GenerationOptions? options, EngineInput input)

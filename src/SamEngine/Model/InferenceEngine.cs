@@ -59,6 +59,9 @@ internal sealed class InferenceEngine : IDisposable
     /// <summary>Bytes of scratch memory; read it only while nothing runs.</summary>
     public long WorkspaceBytes => _workspace.ByteLength;
 
+    /// <summary>Blocks of keys and values in use by running requests; for tests.</summary>
+    public int UsedBlocks => _pool.TotalBlocks - _pool.FreeBlocks;
+
     /// <summary>Called on the engine's thread with every intermediate result; for tests.</summary>
     public StageTrace? Trace { get; set; }
 
@@ -66,12 +69,7 @@ internal sealed class InferenceEngine : IDisposable
     /// <exception cref="RequestException">It can never fit.</exception>
     public void Submit(EngineWork work)
     {
-        int prompt = PromptRows(work.Input);
-        if (prompt + 1 > _config.Llm.MaxPositions)
-        {
-            throw new RequestException("Prompt", $"{work.Input.Images} images and the prompt make {prompt} tokens, the " +
-                $"model's context is {_config.Llm.MaxPositions}; use fewer images or a shorter prompt");
-        }
+        CheckPrompt(work.Input);
         int blocks = BlocksFor(work);
         if (blocks > _pool.TotalBlocks)
         {
@@ -81,7 +79,7 @@ internal sealed class InferenceEngine : IDisposable
         }
         lock (_gate)
         {
-            ObjectDisposedException.ThrowIf(_stopping, this);
+            ObjectDisposedException.ThrowIf(_stopping, typeof(SamModel));
             _incoming.Enqueue(work);
             Monitor.Pulse(_gate);
         }
@@ -89,6 +87,18 @@ internal sealed class InferenceEngine : IDisposable
 
     /// <summary>Rows of the language model's input: visual tokens and prompt.</summary>
     public int PromptRows(EngineInput input) => input.Images * _config.QFormer.QueryTokens + input.PromptIds.Length;
+
+    /// <summary>The context must hold pictures, prompt and one token more.</summary>
+    /// <exception cref="RequestException">It does not.</exception>
+    public void CheckPrompt(EngineInput input)
+    {
+        int prompt = PromptRows(input);
+        if (prompt + 1 > _config.Llm.MaxPositions)
+        {
+            throw new RequestException("Prompt", $"{input.Images} images and the prompt make {prompt} tokens, the " +
+                $"model's context is {_config.Llm.MaxPositions}; use fewer images or a shorter prompt");
+        }
+    }
 
     /// <summary>Stops after the current step; waiting and running requests fail.</summary>
     public void Dispose()
@@ -249,12 +259,12 @@ internal sealed class InferenceEngine : IDisposable
         work.NextRows = NewRows(work.DecodeRows);
         work.Rows[0].ShareFrom(prompt);
         work.RowCount = 1;
-        _selection.Clear();
-        _selection.Measure(work.Search);
-        _selection.Add(work.Search, 0);
-        _selection.Run(_queue, logits);
         try
         {
+            _selection.Clear();
+            _selection.Measure(work.Search);
+            _selection.Add(work.Search, 0);
+            _selection.Run(_queue, logits);
             _selection.Advance(0, work.Search);
             work.OnStep?.Invoke(work.Search);
         }

@@ -53,7 +53,8 @@ internal sealed class StreamingDetokenizer(VicunaTokenizer tokenizer, IReadOnlyL
         {
             return "";
         }
-        if (id != 0 && id != tokenizer.EosTokenId && id != tokenizer.PadTokenId)
+        // [PAD] and whatever rows a checkpoint has behind it stand for no text.
+        if (id != 0 && id != tokenizer.EosTokenId && id < tokenizer.PieceCount)
         {
             _decoder.Add(id, _raw);
         }
