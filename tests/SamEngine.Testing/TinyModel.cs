@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using SamEngine.Checkpoints;
 using SamEngine.Model;
 
@@ -57,6 +58,38 @@ internal sealed class TinyModel : IDisposable
         new Random(seed).NextBytes(pixels);
         return SamImage.FromPixels(pixels, width, height);
     }
+
+    /// <summary>Changes the values of the tensors that <paramref name="which"/> names, in the file.</summary>
+    public void Change(Func<string, bool> which, Action<float[]> change)
+    {
+        string path = Path.Combine(Folder, SafetensorsFolder.SingleName);
+        var changed = new List<(long FromEnd, float[] Values)>();
+        using (var file = SafetensorsFile.Open(path))
+        {
+            var tensors = file.Names.Select(n => file.TryGet(n, out var t) ? t : throw new InvalidOperationException(n)).ToList();
+            nint end = tensors.Max(t => t.Address + (nint)t.ByteLength);
+            foreach (var tensor in tensors.Where(t => which(t.Name)))
+            {
+                float[] values = tensor.ToFloats();
+                change(values);
+                changed.Add((end - tensor.Address, values));
+            }
+        }
+        if (changed.Count == 0)
+        {
+            throw new InvalidOperationException("no tensor has that name");
+        }
+        using var stream = new FileStream(path, FileMode.Open, FileAccess.Write);
+        foreach (var (fromEnd, values) in changed)
+        {
+            stream.Seek(-fromEnd, SeekOrigin.End);
+            stream.Write(MemoryMarshal.AsBytes(values.AsSpan()));
+        }
+    }
+
+    /// <summary>Zeroes the layers through which the pictures of a group guide each other.</summary>
+    public void ZeroExchange() => Change(n => n.Contains("one_2_muliple", StringComparison.Ordinal)
+        || n.Contains("multiple_2_one", StringComparison.Ordinal), Array.Clear);
 
     public void Dispose() => _folder.Dispose();
 }
