@@ -21,6 +21,8 @@ internal sealed class BeamSearch : TokenSearch
     private readonly int[] _penaltyCount;
     private readonly int[] _nextPenaltyCount;
     private readonly List<Finished> _finished;
+    private readonly Finished[] _slots;
+    private Finished _spare;
     private readonly int[] _stable;
     private int _stableCount;
     private int _live;
@@ -40,7 +42,9 @@ internal sealed class BeamSearch : TokenSearch
         _nextPenalty = Rows(_beams, settings.MaxLength + 1);
         _penaltyCount = new int[_beams];
         _nextPenaltyCount = new int[_beams];
-        _finished = new List<Finished>(_beams + 1);
+        _finished = new List<Finished>(_beams);
+        _slots = [.. Enumerable.Range(0, _beams + 1).Select(_ => new Finished(settings.MaxLength))];
+        _spare = _slots[0];
         _stable = new int[settings.MaxLength];
         for (int i = 0; i < _beams; i++)
         {
@@ -63,7 +67,7 @@ internal sealed class BeamSearch : TokenSearch
 
     /// <summary>Finished texts kept so far, for tests: ids without start and end id, and normalised score.</summary>
     internal IEnumerable<(int[] Tokens, double Score)> FinishedSoFar =>
-        _finished.Select(f => (f.Tokens, f.Score));
+        _finished.Select(f => (f.Tokens.ToArray(), f.Score));
 
     /// <summary>Scores of the live beams, for tests.</summary>
     internal ReadOnlySpan<float> LiveScores => _scores.AsSpan(0, _live);
@@ -76,6 +80,12 @@ internal sealed class BeamSearch : TokenSearch
 
     public override void Advance(ReadOnlySpan<float> scores, ReadOnlySpan<int> rows, ReadOnlySpan<int> tokens)
     {
+        if (tokens[0] < 0)
+        {
+            // Warped sums are carried on, as in the reference: low temperatures multiply them step by step.
+            throw new NumericException("scores", $"no token is left to choose at step {Steps}: the beams' scores overflowed " +
+                $"with Temperature {Settings.Temperature}, RepetitionPenalty {Settings.RepetitionPenalty}; move them towards 1");
+        }
         int length = Length;
         int next = 0;
         for (int rank = 0; rank < tokens.Length && next < _beams && tokens[rank] >= 0; rank++)
@@ -132,13 +142,15 @@ internal sealed class BeamSearch : TokenSearch
 
     public override IReadOnlyList<Hypothesis> Results()
     {
-        var all = _finished.ToList();
+        List<Finished> all = [.. _finished];
         if (!_doneByScore)
         {
             for (int i = 0; i < _live; i++)
             {
-                Insert(all, _history[i].AsSpan(0, Steps), _scores[i] / Math.Pow(Length, Settings.LengthPenalty),
+                var open = new Finished(Steps);
+                open.Set(_history[i].AsSpan(0, Steps), _scores[i] / Math.Pow(Length, Settings.LengthPenalty),
                     FinishReason.Length);
+                Insert(all, open);
             }
         }
         // Ties keep the later entry first, as the reference's stable sort popped from the end does.
@@ -156,20 +168,31 @@ internal sealed class BeamSearch : TokenSearch
         return rows;
     }
 
-    private void Keep(ReadOnlySpan<int> tokens, float sum, int length, FinishReason reason) =>
-        Insert(_finished, tokens, sum / Math.Pow(length, Settings.LengthPenalty), reason);
-
-    /// <summary>Adds and, over the limit, drops the worst; among equals the earliest goes first.</summary>
-    private void Insert(List<Finished> list, ReadOnlySpan<int> tokens, double score, FinishReason reason)
+    private void Keep(ReadOnlySpan<int> tokens, float sum, int length, FinishReason reason)
     {
-        if (list.Count < _beams || score > list[Worst(list)].Score)
+        _spare.Set(tokens, sum / Math.Pow(length, Settings.LengthPenalty), reason);
+        // Slots are taken in order until the list is full; from then on one always comes back.
+        _spare = Insert(_finished, _spare) ?? _slots[_finished.Count];
+    }
+
+    /// <summary>Adds to a list of at most one text for each beam and returns the text that has no place in it: the worst,
+    /// among equals the earliest, but a new one only for a worse one.</summary>
+    private Finished? Insert(List<Finished> list, Finished text)
+    {
+        if (list.Count < _beams)
         {
-            list.Add(new Finished(tokens.ToArray(), score, reason));
-            if (list.Count > _beams)
-            {
-                list.RemoveAt(Worst(list));
-            }
+            list.Add(text);
+            return null;
         }
+        int worst = Worst(list);
+        var dropped = list[worst];
+        if (!(text.Score > dropped.Score))
+        {
+            return text;
+        }
+        list.RemoveAt(worst);
+        list.Add(text);
+        return dropped;
     }
 
     private static int Worst(List<Finished> list)
@@ -210,9 +233,27 @@ internal sealed class BeamSearch : TokenSearch
         _stableCount = common;
     }
 
-    private sealed record Finished(int[] Tokens, double Score, FinishReason Reason)
+    /// <summary>A text that ended; its memory is used again.</summary>
+    private sealed class Finished(int mostTokens)
     {
+        private readonly int[] _tokens = new int[mostTokens];
+        private int _count;
+
+        public ReadOnlySpan<int> Tokens => _tokens.AsSpan(0, _count);
+
+        public double Score { get; private set; }
+
+        public FinishReason Reason { get; private set; }
+
+        public void Set(ReadOnlySpan<int> tokens, double score, FinishReason reason)
+        {
+            tokens.CopyTo(_tokens);
+            _count = tokens.Length;
+            Score = score;
+            Reason = reason;
+        }
+
         public Hypothesis ToHypothesis(int eos) =>
-            new(Reason == FinishReason.EndOfText ? [.. Tokens, eos] : Tokens, Score, Reason);
+            new(Reason == FinishReason.EndOfText ? [.. Tokens, eos] : Tokens.ToArray(), Score, Reason);
     }
 }

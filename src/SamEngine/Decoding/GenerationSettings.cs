@@ -81,8 +81,8 @@ internal sealed record GenerationSettings
             "2 (one new token) to 1048576");
         Require(MinLength >= 0 && MinLength <= MaxLength, nameof(GenerationOptions.MinLength), MinLength,
             $"0 to MaxLength ({MaxLength})");
-        Require(RepetitionPenalty is > 0 and <= 1000, nameof(GenerationOptions.RepetitionPenalty), RepetitionPenalty,
-            "above 0, at most 1000");
+        Require(RepetitionPenalty is >= 1e-3f and <= 1000, nameof(GenerationOptions.RepetitionPenalty), RepetitionPenalty,
+            "0.001 to 1000 (1 is off)");
         Require(MathF.Abs(LengthPenalty) <= 100, nameof(GenerationOptions.LengthPenalty), LengthPenalty, "-100 to 100");
         Require(Temperature is >= 1e-3f and <= 1000, nameof(GenerationOptions.Temperature), Temperature,
             "0.001 to 1000 (for the best token each time leave DoSample off)");
