@@ -39,6 +39,10 @@ internal abstract class TokenSearch
     /// <summary>Candidates wanted from the device in a step.</summary>
     public abstract int Candidates { get; }
 
+    /// <summary>Beam sampling draws a set of <see cref="Candidates"/> and orders it by score, so the best of a larger set
+    /// would be another draw. Everything else is served as well by the beginning of a longer list.</summary>
+    public bool TakesExactSet => Settings.DoSample && Settings.NumBeams > 1;
+
     /// <summary>Rows that take part in the coming selection.</summary>
     public abstract int SelectionRows { get; }
 

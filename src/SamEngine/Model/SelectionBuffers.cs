@@ -20,6 +20,9 @@ internal sealed class SelectionBuffers : IDisposable
     private readonly int[] _rows;
     private readonly int[] _tokens;
     private readonly int[] _nonFinite;
+    private readonly int[] _wanted;
+    private readonly bool[] _exact;
+    private readonly int[] _first;
     private readonly DeviceBuffer _deviceGroups;
     private readonly DeviceBuffer _deviceLogitRows;
     private readonly DeviceBuffer _deviceRowScores;
@@ -33,7 +36,6 @@ internal sealed class SelectionBuffers : IDisposable
     private int _rowCount;
     private int _idColumns;
     private int _bannedColumns;
-    private int _candidates;
 
     public SelectionBuffers(Backend backend, int mostRows, int mostIds, int mostBanned)
     {
@@ -49,6 +51,9 @@ internal sealed class SelectionBuffers : IDisposable
         _rows = new int[_scores.Length];
         _tokens = new int[_scores.Length];
         _nonFinite = new int[mostRows];
+        _wanted = new int[mostRows];
+        _exact = new bool[mostRows];
+        _first = new int[mostRows];
         _deviceGroups = backend.Allocate(ElementType.I32, _groups.Length, "selection groups");
         _deviceLogitRows = backend.Allocate(ElementType.I32, _logitRows.Length, "selection rows");
         _deviceRowScores = backend.Allocate(ElementType.F32, _rowScores.Length, "selection scores");
@@ -61,7 +66,7 @@ internal sealed class SelectionBuffers : IDisposable
     }
 
     /// <summary>Starts a step; lists get as wide as the widest search needs.</summary>
-    public void Clear() => _groupCount = _rowCount = _idColumns = _bannedColumns = _candidates = 0;
+    public void Clear() => _groupCount = _rowCount = _idColumns = _bannedColumns = 0;
 
     /// <summary>First pass: finds the widths all searches of the step need.</summary>
     public void Measure(TokenSearch search)
@@ -71,7 +76,6 @@ internal sealed class SelectionBuffers : IDisposable
             _idColumns = Math.Max(_idColumns, search.PenaltyIds(row).Length);
         }
         _bannedColumns = Math.Max(Math.Max(_bannedColumns, search.BannedIds.Length), 1);
-        _candidates = Math.Max(_candidates, search.Candidates);
     }
 
     /// <summary>Second pass: adds a search whose first fed row gave logits row <paramref name="firstLogitsRow"/>.</summary>
@@ -88,10 +92,12 @@ internal sealed class SelectionBuffers : IDisposable
             Put(search.PenaltyIds(row), _penaltyIds.AsSpan(_rowCount * _idColumns, _idColumns));
             _rowCount++;
         }
+        _wanted[_groupCount] = search.Candidates;
+        _exact[_groupCount] = search.TakesExactSet;
         _groupCount++;
     }
 
-    /// <summary>Runs the selection and waits for its result.</summary>
+    /// <summary>Runs the selection and waits for its result: one call for all neighbours that one width serves.</summary>
     public void Run(ComputeQueue queue, TensorView logits)
     {
         var inputs = new SelectionInputs(
@@ -100,15 +106,35 @@ internal sealed class SelectionBuffers : IDisposable
             Upload(queue, _deviceRowScores.View(1, _rowCount), _rowScores),
             Upload(queue, _devicePenaltyIds.View(_rowCount, _idColumns), _penaltyIds),
             Upload(queue, _deviceBannedIds.View(_groupCount, _bannedColumns), _bannedIds));
-        var outputs = new SelectionOutputs(_deviceScores.View(_groupCount, _candidates),
-            _deviceRows.View(_groupCount, _candidates), _deviceTokens.View(_groupCount, _candidates),
-            _deviceNonFinite.View(1, _groupCount));
-        queue.SelectTokens(logits, inputs, outputs);
-        int count = _groupCount * _candidates;
-        queue.ReadBack(outputs.Scores, _scores.AsSpan(0, count));
-        queue.ReadBack(outputs.Rows, _rows.AsSpan(0, count));
-        queue.ReadBack(outputs.Tokens, _tokens.AsSpan(0, count));
-        queue.ReadBack(outputs.NonFinite, _nonFinite.AsSpan(0, _groupCount));
+        int count = 0;
+        for (int group = 0, end; group < _groupCount; group = end)
+        {
+            int candidates = _wanted[group];
+            for (end = group + 1; end < _groupCount && _exact[end] == _exact[group]
+                && (!_exact[end] || _wanted[end] == candidates); end++)
+            {
+                candidates = Math.Max(candidates, _wanted[end]);
+            }
+            int groups = end - group;
+            queue.SelectTokens(logits, inputs with
+            {
+                Groups = inputs.Groups.SliceRows(group, groups),
+                BannedIds = inputs.BannedIds.SliceRows(group, groups),
+            }, new SelectionOutputs(
+                TensorView.Contiguous(_deviceScores, count, 1, groups, candidates),
+                TensorView.Contiguous(_deviceRows, count, 1, groups, candidates),
+                TensorView.Contiguous(_deviceTokens, count, 1, groups, candidates),
+                TensorView.Contiguous(_deviceNonFinite, group, 1, 1, groups)));
+            for (int i = group; i < end; i++)
+            {
+                _first[i] = count;
+                count += candidates;
+            }
+        }
+        queue.ReadBack(_deviceScores.View(1, count), _scores.AsSpan(0, count));
+        queue.ReadBack(_deviceRows.View(1, count), _rows.AsSpan(0, count));
+        queue.ReadBack(_deviceTokens.View(1, count), _tokens.AsSpan(0, count));
+        queue.ReadBack(_deviceNonFinite.View(1, _groupCount), _nonFinite.AsSpan(0, _groupCount));
     }
 
     /// <summary>Hands the candidates of group <paramref name="index"/> to its search.</summary>
@@ -120,7 +146,7 @@ internal sealed class SelectionBuffers : IDisposable
             throw new NumericException("logits", $"NaN or infinity at step {search.Steps}: the weights are damaged, or a " +
                 "half-precision format overflowed; load the model with F32 weights, or check it with 'sam model inspect'");
         }
-        int first = index * _candidates;
+        int first = _first[index];
         search.Advance(_scores.AsSpan(first, search.Candidates), _rows.AsSpan(first, search.Candidates),
             _tokens.AsSpan(first, search.Candidates));
     }

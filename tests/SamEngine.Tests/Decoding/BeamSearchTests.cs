@@ -130,6 +130,53 @@ public sealed class BeamSearchTests
             $"{string.Join(", ", reasons)} results by reason, {stoppedEarly} searches stopped by score");
     }
 
+    [Fact]
+    public void What_is_drawn_does_not_depend_on_the_searches_beside_it()
+    {
+        const int Vocabulary = 64;
+        using var backend = new CpuBackend();
+        using var queue = backend.CreateQueue();
+        using var selection = new SelectionBuffers(backend, 64, 8, 4);
+        var random = new Random(1);
+        List<(int[], float[])> Step(float[][] rows, params GenerationSettings[] settings)
+        {
+            var searches = settings.Select(s => TokenSearch.Create(s)).ToList();
+            using var logits = backend.Allocate(ElementType.F32, rows.Length * Vocabulary, "logits");
+            queue.Upload<float>([.. rows.SelectMany(r => r)], logits.View(rows.Length, Vocabulary));
+            selection.Clear();
+            searches.ForEach(selection.Measure);
+            for (int i = 0; i < searches.Count; i++)
+            {
+                selection.Add(searches[i], i);
+            }
+            selection.Run(queue, logits.View(rows.Length, Vocabulary));
+            for (int i = 0; i < searches.Count; i++)
+            {
+                selection.Advance(i, searches[i]);
+            }
+            return [.. searches.Select(s => (s.Tokens.ToArray(), s is BeamSearch b ? b.LiveScores.ToArray() : []))];
+        }
+        for (int round = 0; round < 50; round++)
+        {
+            var settings = Enumerable.Range(0, 8).Select(_ => GenerationSettings.Create(new GenerationOptions
+            {
+                NumBeams = 1 + random.Next(6),
+                DoSample = random.Next(3) > 0,
+                MaxLength = 4,
+                Seed = (ulong)random.Next(100),
+            }, Vocabulary, bosTokenId: 1, eosTokenId: 2)).ToArray();
+            float[][] rows = [.. settings.Select(_ =>
+                Enumerable.Range(0, Vocabulary).Select(_ => (float)(random.NextDouble() * 6)).ToArray())];
+            var together = Step(rows, settings);
+            for (int i = 0; i < settings.Length; i++)
+            {
+                var alone = Step([rows[i]], settings[i]).Single();
+                Assert.Equal(alone.Item1, together[i].Item1);
+                Assert.Equal(alone.Item2, together[i].Item2);
+            }
+        }
+    }
+
     /// <summary>Drives a search as the engine does, with logits from a function.</summary>
     private static BeamSearch Search(CpuBackend backend, GenerationSettings settings, Func<IReadOnlyList<int>, float[]> model,
         Action<BeamSearch, int> onStep)
