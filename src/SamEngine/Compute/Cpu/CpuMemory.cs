@@ -11,13 +11,15 @@ internal sealed unsafe class CpuMemory : SafeHandle
         : base(0, ownsHandle: true)
     {
         _byteLength = byteLength;
-        // calloc leaves untouched pages unbacked; the extra bytes make room to align.
-        void* memory = NativeMemory.AllocZeroed(checked((nuint)byteLength + 64 + 64));
-        if (memory is null)
+        try
         {
-            throw new BackendException("cpu", $"not enough memory for '{label}': {byteLength} bytes");
+            // calloc leaves untouched pages unbacked; the extra bytes make room to align.
+            SetHandle((nint)NativeMemory.AllocZeroed(checked((nuint)byteLength + 64 + 64)));
         }
-        SetHandle((nint)memory);
+        catch (OutOfMemoryException e)
+        {
+            throw new BackendException("cpu", $"not enough memory for '{label}': {byteLength} bytes", inner: e);
+        }
         GC.AddMemoryPressure(byteLength);
     }
 
