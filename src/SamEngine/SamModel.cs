@@ -50,9 +50,10 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
             long done = 0;
             owned.Push(_weights = SamWeights.Load(_checkpoint, _backend, options.Weights, (name, bytes) =>
                 progress?.Report(new LoadProgress(name, done += bytes)), cancellation));
-            if (options.KvCacheTokens < 0)
+            if (options.KvCacheTokens is < 0 or > InferenceEngine.MostCacheTokens)
             {
-                throw new RequestException(nameof(options.KvCacheTokens), $"is {options.KvCacheTokens}, expected 0 or more");
+                throw new RequestException(nameof(options.KvCacheTokens), $"is {options.KvCacheTokens}, expected 0 (by the " +
+                    $"context) to {InferenceEngine.MostCacheTokens}");
             }
             owned.Push(_engine = new InferenceEngine(_weights, _backend, options.KvCacheTokens));
             Info = new SamModelInfo
@@ -215,10 +216,11 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
     /// <inheritdoc cref="Dispose"/>
     public ValueTask DisposeAsync() => new(Task.Run(Dispose));
 
+    /// <summary>Waits for the work, but not for the engine to notice that it was cancelled.</summary>
     private Task RunAsync(EngineWork work)
     {
         _engine.Submit(work);
-        return work.Completion;
+        return work.Completion.WaitAsync(work.Cancellation);
     }
 
     /// <summary>Waits for work that also ends when its reader leaves; a cancellation is the caller's own.</summary>

@@ -61,9 +61,10 @@ internal sealed record GenerationSettings
             TopK = options.TopK ?? d.TopK,
             TopP = options.TopP ?? d.TopP,
             Seed = options.Seed ?? unchecked((ulong)Random.Shared.NextInt64(long.MinValue, long.MaxValue)),
-            StopStrings = options.StopStrings ?? d.StopStrings,
+            // Copies: the lists are the caller's.
+            StopStrings = [.. options.StopStrings ?? d.StopStrings],
             NumReturnSequences = options.NumReturnSequences ?? d.NumReturnSequences,
-            SuppressTokens = options.SuppressTokens ?? d.SuppressTokens,
+            SuppressTokens = [.. options.SuppressTokens ?? d.SuppressTokens],
             BosTokenId = bosTokenId,
             EosTokenId = eosTokenId,
             VocabularySize = vocabularySize,

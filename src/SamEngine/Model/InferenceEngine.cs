@@ -11,6 +11,9 @@ namespace SamEngine.Model;
 /// </summary>
 internal sealed class InferenceEngine : IDisposable
 {
+    /// <summary>Bounds what a mistyped option can ask for; more than any machine holds for a real model.</summary>
+    public const int MostCacheTokens = 1 << 24;
+
     private const int BlockSize = 16;
     private const int MostDecodeRows = 2 * GenerationSettings.MostBeams;
 
@@ -139,16 +142,18 @@ internal sealed class InferenceEngine : IDisposable
                 DecodeStep();
             }
         }
-        var error = new ObjectDisposedException("SamModel", "the model was disposed while the request was running");
+        // An exception of its own for each: many readers throw them at once.
+        static ObjectDisposedException Disposed() =>
+            new(nameof(SamModel), "the model was disposed while the request was running");
         foreach (var work in _active)
         {
-            work.Fail(error);
+            work.Fail(Disposed());
         }
         lock (_gate)
         {
             foreach (var work in _incoming)
             {
-                work.Fail(error);
+                work.Fail(Disposed());
             }
         }
     }

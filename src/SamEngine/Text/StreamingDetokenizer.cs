@@ -53,8 +53,7 @@ internal sealed class StreamingDetokenizer(VicunaTokenizer tokenizer, IReadOnlyL
         {
             return "";
         }
-        // [PAD] and whatever rows a checkpoint has behind it stand for no text.
-        if (id != 0 && id != tokenizer.EosTokenId && id < tokenizer.PieceCount)
+        if (id != 0 && id != tokenizer.EosTokenId && id != tokenizer.PadTokenId)
         {
             _decoder.Add(id, _raw);
         }
