@@ -16,7 +16,8 @@ public sealed record GenerationOptions
     /// <summary>The end of the text is not allowed before this many ids (start id included). Default 1: no effect.</summary>
     public int? MinLength { get; init; }
 
-    /// <summary>Scores of ids that were generated already are divided (positive) or multiplied (negative) by this; 1 is off.
+    /// <summary>Scores of ids that were generated already are divided (positive) or multiplied (negative) by this, 0.001 to
+    /// 1000; 1 is off.
     /// In beam search it acts on log-probabilities, else on logits. Default 1.5.</summary>
     public float? RepetitionPenalty { get; init; }
 
@@ -27,7 +28,8 @@ public sealed record GenerationOptions
     /// <c>use_nucleus_sampling</c> is. Default false.</summary>
     public bool? DoSample { get; init; }
 
-    /// <summary>Divides the scores before drawing; above 0. Default 1.</summary>
+    /// <summary>Divides the scores before drawing; 0.001 to 1000. Beam sampling carries divided sums on, as the reference
+    /// does, so low temperatures add up from step to step. Default 1.</summary>
     public float? Temperature { get; init; }
 
     /// <summary>Draw among this many best tokens; 0 is all. Default 50, which transformers switches on by itself.</summary>
