@@ -20,7 +20,7 @@ internal sealed class ModelOptions
 
     private readonly Option<bool> _allowTorch = new("--allow-torch")
     {
-        Description = "Let --adapters be a torch file (nothing in it is executed)",
+        Description = "Open torch files (.bin, .pth) too (nothing in them is executed)",
     };
 
     private readonly Option<bool> _noMmap = new("--no-mmap")

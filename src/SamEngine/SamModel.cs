@@ -32,18 +32,26 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         var owned = new Stack<IDisposable>();
         try
         {
-            owned.Push(_checkpoint = SamCheckpoint.Open(folder,
-                new CheckpointOptions
-                {
-                    UseMmap = options.UseMmap,
-                    Adapters = options.Adapters,
-                    AllowTorchFiles = options.AllowTorchFiles,
-                }));
+            owned.Push(_checkpoint = SamCheckpoint.Open(folder, new CheckpointOptions
+            {
+                UseMmap = options.UseMmap,
+                Adapters = options.Adapters,
+                AllowTorchFiles = options.AllowTorchFiles,
+            }));
             _promptTokenizer = _checkpoint.TokenizerModelPath is { } model ? VicunaTokenizer.Load(model) : null;
             _instructionTokenizer = _checkpoint.VocabularyPath is { } vocabulary ? QFormerTokenizer.Load(vocabulary) : null;
             var config = _checkpoint.Config;
             CheckTokenizers(config);
             _defaults = _checkpoint.GenerationConfigPath is { } path ? GenerationConfig.Load(path) : new GenerationOptions();
+            if (_checkpoint.IsPort && _promptTokenizer is { } known)
+            {
+                // The port's [PAD] row was never trained; our own folders say so in their generation defaults.
+                _defaults = _defaults with
+                {
+                    SuppressTokens = _defaults.SuppressTokens ?? (known.PadTokenId < config.Llm.VocabularySize
+                        ? [known.PadTokenId] : null),
+                };
+            }
             _images = new ImagePreprocessor(config.Vision.ImageSize, ImagePreprocessor.ReferenceMean,
                 ImagePreprocessor.ReferenceStd, options.ImageLimits);
             owned.Push(_backend = new CpuBackend(options.Threads, options.InstructionSet));

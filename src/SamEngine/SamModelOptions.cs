@@ -16,12 +16,11 @@ public sealed record SamModelOptions
     /// while the model is loaded; when that can't be promised, switch this off.</summary>
     public bool UseMmap { get; init; } = true;
 
-    /// <summary>A file with SAM's trained tensors to put over the folder's: safetensors, or a torch file (<c>.pth</c>) where
-    /// <see cref="AllowTorchFiles"/> is set.</summary>
+    /// <summary>A file with SAM's trained tensors to put over the folder's: safetensors, or a torch file where
+    /// <see cref="AllowTorchFiles"/> says so.</summary>
     public string? Adapters { get; init; }
 
-    /// <summary>Whether <see cref="Adapters"/> may be a torch zip file. It is read by a reader that executes nothing; it is
-    /// still a choice of yours, never a fallback.</summary>
+    /// <summary>Open torch files (<c>.pth</c>, <c>.bin</c>) as well as safetensors. Nothing in them is executed.</summary>
     public bool AllowTorchFiles { get; init; }
 
     /// <summary>Most threads to compute with; 0 takes one per processor.</summary>

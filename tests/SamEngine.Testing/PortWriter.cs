@@ -1,139 +1,167 @@
-using System.Text.Json;
 using System.Text.Json.Nodes;
-using System.Text.RegularExpressions;
 using SamEngine.Checkpoints;
 using SamEngine.Model;
 
 namespace SamEngine.Testing;
 
 /// <summary>
-/// Rewrites a model folder as transformers' InstructBlipForConditionalGeneration would save it: its names (as its
-/// conversion script makes them from LAVIS's), its joint biases, its config.json. SAM's adapters, which it does not know, go to a
-/// file of their own.
+/// Writes canonical weights as the Hugging Face port of InstructBLIP has them, after transformers'
+/// <c>convert_instructblip_original_to_pytorch.py</c>: the same replacements, in its order.
 /// </summary>
-internal static partial class PortWriter
+internal static class PortWriter
 {
     public const string AdaptersName = "adapters.safetensors";
 
+    /// <summary>Writes a model folder's weights, SAM's adapters in a file of their own.</summary>
     public static void Write(string model, string folder)
     {
-        Directory.CreateDirectory(folder);
-        using var source = SafetensorsFolder.Open(model);
-        var config = SamConfig.Load(Path.Combine(model, SamCheckpoint.ConfigName));
-        var port = new SortedDictionary<string, (long[] Shape, float[] Values)>(StringComparer.Ordinal);
-        var adapters = new SortedDictionary<string, (long[] Shape, float[] Values)>(StringComparer.Ordinal);
-        foreach (string name in source.Names)
-        {
-            source.TryGet(name, out var tensor);
-            var entry = (tensor!.Shape.ToArray(), tensor.ToFloats());
-            if (name.StartsWith("attn.", StringComparison.Ordinal) || name.Contains("one_2_muliple", StringComparison.Ordinal)
-                || name.Contains("multiple_2_one", StringComparison.Ordinal))
-            {
-                adapters.Add(name, entry);
-            }
-            else if (name.EndsWith(".attn.q_bias", StringComparison.Ordinal))
-            {
-                source.TryGet(name.Replace("q_bias", "v_bias", StringComparison.Ordinal), out var v);
-                float[] all = [.. entry.Item2, .. new float[entry.Item2.Length], .. v!.ToFloats()];
-                port.Add(Renamed(name).Replace("attn.q_bias", "self_attn.qkv.bias", StringComparison.Ordinal), ([all.Length], all));
-            }
-            else if (!name.EndsWith(".attn.v_bias", StringComparison.Ordinal))
-            {
-                port.Add(Renamed(name), entry);
-            }
-        }
-        Save(Path.Combine(folder, SafetensorsFolder.SingleName), port);
-        Save(Path.Combine(folder, AdaptersName), adapters);
-        File.WriteAllText(Path.Combine(folder, SamCheckpoint.ConfigName), Config(config).ToJsonString(new JsonSerializerOptions
-        {
-            WriteIndented = true,
-        }));
+        using var store = SafetensorsFolder.Open(model);
+        Write(folder, store, SamConfig.Load(Path.Combine(model, SamCheckpoint.ConfigName)));
+        SafetensorsFiles.Write(Path.Combine(folder, AdaptersName), [.. store.Names.Where(SamCheckpoint.IsAdapter)
+            .Select(n => TensorSource.Of(n, store.TryGet(n, out var tensor) ? tensor : throw new KeyNotFoundException(n)))]);
     }
 
-    private static string Renamed(string name)
+    /// <summary>Writes a folder of three shards with its index and <c>config.json</c>, without SAM's adapters.</summary>
+    /// <param name="folder">Made if it is missing.</param>
+    /// <param name="store">The canonical weights.</param>
+    /// <param name="config">Their configuration.</param>
+    /// <param name="torch">As torch files instead of safetensors.</param>
+    /// <param name="later">With the prefixes of later versions of transformers.</param>
+    /// <param name="change">Changes the tensors before they are written.</param>
+    public static void Write(string folder, TensorStore store, SamConfig config, bool torch = false, bool later = false,
+        Func<List<TensorSource>, List<TensorSource>>? change = null)
     {
-        name = name switch
+        Directory.CreateDirectory(folder);
+        var tensors = Tensors(store);
+        if (later)
         {
-            "visual_encoder.cls_token" => "vision_model.embeddings.class_embedding",
-            "visual_encoder.pos_embed" => "vision_model.embeddings.position_embedding",
-            _ => name,
-        };
-        name = name.Replace("visual_encoder.patch_embed.proj", "vision_model.embeddings.patch_embedding", StringComparison.Ordinal)
-            .Replace("ln_vision", "vision_model.post_layernorm", StringComparison.Ordinal);
-        name = Blocks().Replace(name, "vision_model.encoder.layers.$1.");
-        if (name.StartsWith("vision_model.encoder", StringComparison.Ordinal))
-        {
-            name = name.Replace("norm1", "layer_norm1", StringComparison.Ordinal)
-                .Replace("norm2", "layer_norm2", StringComparison.Ordinal)
-                .Replace("attn.qkv.weight", "self_attn.qkv.weight", StringComparison.Ordinal)
-                .Replace("attn.proj", "self_attn.projection", StringComparison.Ordinal);
+            tensors = [.. tensors.Select(t => t with { Name = Later(t.Name) })];
         }
-        if (name.StartsWith("Qformer.bert", StringComparison.Ordinal))
+        tensors = (change ?? (t => t))(tensors);
+        const int Shards = 3;
+        var map = new JsonObject();
+        string stem = torch ? "pytorch_model" : "model";
+        string extension = torch ? "bin" : "safetensors";
+        for (int i = 0; i < Shards; i++)
         {
-            name = name.Replace("Qformer.bert", "qformer", StringComparison.Ordinal)
-                .Replace("embeddings.LayerNorm", "embeddings.layernorm", StringComparison.Ordinal);
+            string file = $"{stem}-0000{i + 1}-of-0000{Shards}.{extension}";
+            var part = tensors.Where((_, j) => j % Shards == i).ToList();
+            part.ForEach(t => map[t.Name] = file);
+            if (torch)
+            {
+                TorchFileWriter.Write(Path.Combine(folder, file), part);
+            }
+            else
+            {
+                SafetensorsFiles.Write(Path.Combine(folder, file), part);
+            }
         }
-        return name.Replace("attention.self", "attention.attention", StringComparison.Ordinal)
-            .Replace("llm_proj", "language_projection", StringComparison.Ordinal)
-            .Replace("llm_model", "language_model", StringComparison.Ordinal);
+        var index = new JsonObject { ["metadata"] = new JsonObject(), ["weight_map"] = map };
+        File.WriteAllText(Path.Combine(folder, $"{stem}.{extension}.index.json"), index.ToJsonString());
+        File.WriteAllText(Path.Combine(folder, SamCheckpoint.ConfigName), Config(config).ToJsonString());
     }
 
-    private static JsonObject Config(SamConfig c) => new()
+    /// <summary>The port's config.json; start and end ids are wrong, as in the published one.</summary>
+    public static JsonObject Config(SamConfig config) => new()
     {
         ["architectures"] = new JsonArray("InstructBlipForConditionalGeneration"),
         ["model_type"] = "instructblip",
-        ["num_query_tokens"] = c.QFormer.QueryTokens,
+        ["num_query_tokens"] = config.QFormer.QueryTokens,
         ["vision_config"] = new JsonObject
         {
-            ["hidden_act"] = "gelu",
-            ["hidden_size"] = c.Vision.Width,
-            ["image_size"] = c.Vision.ImageSize,
-            ["intermediate_size"] = c.Vision.MlpHidden,
+            ["hidden_size"] = config.Vision.Width,
+            ["intermediate_size"] = config.Vision.MlpHidden,
+            ["num_hidden_layers"] = config.Vision.Depth,
+            ["num_attention_heads"] = config.Vision.Heads,
+            ["image_size"] = config.Vision.ImageSize,
+            ["patch_size"] = config.Vision.PatchSize,
             ["layer_norm_eps"] = 1e-6,
-            ["num_attention_heads"] = c.Vision.Heads,
-            ["num_hidden_layers"] = c.Vision.Depth,
-            ["patch_size"] = c.Vision.PatchSize,
+            ["hidden_act"] = "gelu",
             ["qkv_bias"] = true,
         },
         ["qformer_config"] = new JsonObject
         {
-            ["cross_attention_frequency"] = c.QFormer.CrossAttentionFrequency,
-            ["encoder_hidden_size"] = c.QFormer.EncoderWidth,
-            ["hidden_act"] = "gelu",
-            ["hidden_size"] = c.QFormer.HiddenSize,
-            ["intermediate_size"] = c.QFormer.IntermediateSize,
-            ["layer_norm_eps"] = c.QFormer.LayerNormEps,
-            ["max_position_embeddings"] = c.QFormer.MaxPositions,
-            ["num_attention_heads"] = c.QFormer.Heads,
-            ["num_hidden_layers"] = c.QFormer.Layers,
-            ["vocab_size"] = c.QFormer.VocabularySize,
+            ["vocab_size"] = config.QFormer.VocabularySize,
+            ["hidden_size"] = config.QFormer.HiddenSize,
+            ["num_hidden_layers"] = config.QFormer.Layers,
+            ["num_attention_heads"] = config.QFormer.Heads,
+            ["intermediate_size"] = config.QFormer.IntermediateSize,
+            ["max_position_embeddings"] = config.QFormer.MaxPositions,
+            ["cross_attention_frequency"] = config.QFormer.CrossAttentionFrequency,
+            ["encoder_hidden_size"] = config.QFormer.EncoderWidth,
         },
         ["text_config"] = new JsonObject
         {
-            ["hidden_act"] = "silu",
-            ["hidden_size"] = c.Llm.HiddenSize,
-            ["intermediate_size"] = c.Llm.IntermediateSize,
-            ["max_position_embeddings"] = c.Llm.MaxPositions,
             ["model_type"] = "llama",
-            ["num_attention_heads"] = c.Llm.Heads,
-            ["num_hidden_layers"] = c.Llm.Layers,
-            ["num_key_value_heads"] = c.Llm.KeyValueHeads,
-            ["rms_norm_eps"] = c.Llm.RmsNormEps,
-            ["vocab_size"] = c.Llm.VocabularySize,
+            ["bos_token_id"] = 0,
+            ["eos_token_id"] = 1,
+            ["pad_token_id"] = -1,
+            ["hidden_act"] = "silu",
+            ["vocab_size"] = config.Llm.VocabularySize,
+            ["hidden_size"] = config.Llm.HiddenSize,
+            ["num_hidden_layers"] = config.Llm.Layers,
+            ["num_attention_heads"] = config.Llm.Heads,
+            ["intermediate_size"] = config.Llm.IntermediateSize,
+            ["max_position_embeddings"] = config.Llm.MaxPositions,
+            ["rms_norm_eps"] = config.Llm.RmsNormEps,
         },
     };
 
-    private static void Save(string path, SortedDictionary<string, (long[] Shape, float[] Values)> tensors)
+    private static List<TensorSource> Tensors(TensorStore store)
     {
-        using var writer = new SafetensorsWriter(path, [.. tensors.Select(t => (t.Key, TensorDType.F32, t.Value.Shape))]);
-        foreach (var (name, (_, values)) in tensors)
+        var tensors = new List<TensorSource>();
+        foreach (string name in store.Names.Where(n => !SamCheckpoint.IsAdapter(n)))
         {
-            writer.Begin(name);
-            writer.Write(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(values));
+            store.TryGet(name, out var tensor);
+            if (name.EndsWith(".attn.v_bias", StringComparison.Ordinal))
+            {
+                continue;
+            }
+            if (name.EndsWith(".attn.q_bias", StringComparison.Ordinal))
+            {
+                store.TryGet(name.Replace("q_bias", "v_bias", StringComparison.Ordinal), out var values);
+                byte[] bias = [.. tensor!.Bytes, .. new byte[tensor.ByteLength], .. values!.Bytes];
+                tensors.Add(new TensorSource(Rename(name.Replace("attn.q_bias", "attn.qkv.bias", StringComparison.Ordinal)),
+                    tensor.DType, [3 * tensor.Count], () => [bias]));
+                continue;
+            }
+            tensors.Add(TensorSource.Of(Rename(name), tensor!));
         }
-        writer.Complete();
+        return tensors;
     }
 
-    [GeneratedRegex(@"^visual_encoder\.blocks\.(\d+)\.")]
-    private static partial Regex Blocks();
+    private static string Rename(string name)
+    {
+        const string Vision = "visual_encoder.";
+        if (name.StartsWith(Vision, StringComparison.Ordinal) || name.StartsWith("ln_vision.", StringComparison.Ordinal))
+        {
+            return "vision_model." + name switch
+            {
+                "visual_encoder.cls_token" => "embeddings.class_embedding",
+                "visual_encoder.pos_embed" => "embeddings.position_embedding",
+                _ => name.Replace("ln_vision", "post_layernorm", StringComparison.Ordinal)
+                    .Replace("visual_encoder.patch_embed.proj", "embeddings.patch_embedding", StringComparison.Ordinal)
+                    .Replace("visual_encoder.blocks", "encoder.layers", StringComparison.Ordinal)
+                    .Replace("norm1", "layer_norm1", StringComparison.Ordinal)
+                    .Replace("norm2", "layer_norm2", StringComparison.Ordinal)
+                    .Replace("attn.proj", "self_attn.projection", StringComparison.Ordinal)
+                    .Replace("attn.qkv", "self_attn.qkv", StringComparison.Ordinal),
+            };
+        }
+        name = name.Replace("Qformer.bert.embeddings.LayerNorm", "qformer.embeddings.layernorm", StringComparison.Ordinal);
+        if (name.StartsWith("Qformer.bert", StringComparison.Ordinal))
+        {
+            name = name.Replace("Qformer.bert", "qformer", StringComparison.Ordinal);
+        }
+        if (name.Contains("attention.self", StringComparison.Ordinal))
+        {
+            name = name.Replace("self", "attention", StringComparison.Ordinal);
+        }
+        name = name.Replace("llm_proj", "language_projection", StringComparison.Ordinal);
+        return name.StartsWith("llm_model", StringComparison.Ordinal)
+            ? name.Replace("llm_model", "language_model", StringComparison.Ordinal) : name;
+    }
+
+    private static string Later(string name) => name == "language_model.lm_head.weight" ? "lm_head.weight"
+        : "model." + name.Replace("language_model.model.", "language_model.", StringComparison.Ordinal);
 }

@@ -8,11 +8,11 @@ namespace SamEngine.Checkpoints;
 public sealed record ConvertOptions
 {
     /// <summary>The LAVIS checkpoint with the vision encoder, Q-Former and projection (<c>.pth</c>); needs
-    /// <see cref="Llm"/>.</summary>
+    /// <see cref="Llm"/> beside it.</summary>
     public string? InstructBlip { get; init; }
 
-    /// <summary>Instead of <see cref="InstructBlip"/> and <see cref="Llm"/>: a folder with the Hugging Face port of
-    /// InstructBLIP (safetensors, or <c>.bin</c> files).</summary>
+    /// <summary>Instead of <see cref="InstructBlip"/> and <see cref="Llm"/>: the folder of the Hugging Face port of
+    /// InstructBLIP, which holds both.</summary>
     public string? HuggingFace { get; init; }
 
     /// <summary>The SAM checkpoint with the trained adapters (<c>.pth</c>); null converts plain InstructBLIP.</summary>
@@ -21,7 +21,7 @@ public sealed record ConvertOptions
     /// <summary>The language model's Hugging Face folder.</summary>
     public string? Llm { get; init; }
 
-    /// <summary>bert-base-uncased <c>vocab.txt</c> for the Q-Former; null leaves it out.</summary>
+    /// <summary>bert-base-uncased <c>vocab.txt</c> for the Q-Former; null takes the port's, or leaves it out.</summary>
     public string? BertVocabulary { get; init; }
 
     /// <summary>Where to write; must not exist, or be empty.</summary>
@@ -65,6 +65,12 @@ public static class CheckpointConverter
             "BF16" => TensorDType.BF16,
             _ => throw new RequestException(nameof(options.DType), $"is '{options.DType}', expected f32, f16 or bf16"),
         };
+        bool isPort = options.HuggingFace is not null;
+        if (isPort == options.InstructBlip is not null || isPort == options.Llm is not null)
+        {
+            throw new RequestException(nameof(options.InstructBlip),
+                $"and {nameof(options.Llm)} go together, or {nameof(options.HuggingFace)} stands alone");
+        }
         string output = System.IO.Path.GetFullPath(options.Output);
         if (File.Exists(output) || (Directory.Exists(output) && Directory.EnumerateFileSystemEntries(output).Any()))
         {
@@ -102,28 +108,32 @@ public static class CheckpointConverter
     {
         private readonly ConvertOptions _options;
         private readonly List<TensorStore> _stores = [];
-        private readonly SortedDictionary<string, TensorHome> _homes = new(StringComparer.Ordinal);
-        private readonly string _llmFolder;
+        private readonly SortedDictionary<string, (TensorStore Store, string Name)> _homes = new(StringComparer.Ordinal);
         private readonly SamConfig _config;
+        private readonly string _llmFolder;
+        private readonly int _embedded;
         private readonly bool _appendPad;
+        private readonly bool _hasUntrainedPad;
 
         public Sources(ConvertOptions options)
         {
             _options = options;
+            _llmFolder = options.HuggingFace ?? options.Llm!;
             try
             {
-                bool port = options.HuggingFace is not null;
-                if (port == (options.InstructBlip is not null) || port == (options.Llm is not null))
+                string tokenizer = System.IO.Path.Combine(_llmFolder, SamCheckpoint.TokenizerName);
+                int? pieces = File.Exists(tokenizer) ? VicunaTokenizer.Load(tokenizer).PieceCount : null;
+                if (options.HuggingFace is { } port)
                 {
-                    throw new RequestException(nameof(options.InstructBlip), "and Llm go together, or HuggingFace stands alone");
-                }
-                _llmFolder = options.HuggingFace ?? options.Llm!;
-                if (port)
-                {
-                    foreach (var store in OpenFolder(_llmFolder))
+                    // Rows behind [PAD] stand for nothing that a text has.
+                    var store = PortStore.Wrap(OpenFolder(port), pieces + 1 ?? int.MaxValue);
+                    if (store is not PortStore)
                     {
-                        AddPort(store);
+                        store.Dispose();
+                        throw new CheckpointException(port, "has no tensors 'vision_model.*'; expected the Hugging Face port " +
+                            "of InstructBLIP (InstructBlipForConditionalGeneration)");
                     }
+                    Add(store, "");
                 }
                 else
                 {
@@ -137,20 +147,23 @@ public static class CheckpointConverter
                 {
                     Notes.Add("no SAM checkpoint was given: the result is plain InstructBLIP, images do not guide each other");
                 }
-                foreach (var store in port ? [] : OpenFolder(_llmFolder))
+                if (options.Llm is { } llm)
                 {
-                    Add(store, "llm_model.");
+                    Add(OpenFolder(llm), "llm_model.");
                 }
-                int embedded = Rows("llm_model.model.embed_tokens.weight");
-                string tokenizer = System.IO.Path.Combine(_llmFolder, SamCheckpoint.TokenizerName);
-                _appendPad = File.Exists(tokenizer) && VicunaTokenizer.Load(tokenizer).PieceCount == embedded;
-                var stated = port ? HuggingFacePort.LoadConfig(System.IO.Path.Combine(_llmFolder, SamCheckpoint.ConfigName),
-                    options.Sam is not null) : Stated(_llmFolder);
+                _embedded = Rows(SamCheckpoint.EmbeddingName);
+                _appendPad = pieces == _embedded;
+                _hasUntrainedPad = pieces + 1 == _embedded;
+                var stated = options.HuggingFace is { } folder ? StatedByPort(folder) : Stated(_llmFolder);
                 _config = options.Config is { } path ? SamConfig.Load(path, stated) : stated;
-                if (_appendPad && _config.Llm.VocabularySize == embedded)
+                if (_appendPad && _config.Llm.VocabularySize == _embedded)
                 {
-                    _config = _config with { Llm = _config.Llm with { VocabularySize = embedded + 1, PadTokenId = embedded } };
+                    _config = _config with
+                    {
+                        Llm = _config.Llm with { VocabularySize = _embedded + 1, PadTokenId = _embedded },
+                    };
                 }
+                CheckTensors();
             }
             catch
             {
@@ -172,16 +185,8 @@ public static class CheckpointConverter
             foreach (string name in _homes.Keys.Except(skipped))
             {
                 var tensor = Get(name);
-                if (!tensor.DType.IsFloat())
-                {
-                    throw new CheckpointException(Home(name).Path, $"tensor '{name}' is {tensor.DType}, expected floating point");
-                }
-                long[] shape = [.. tensor.Shape];
-                if (IsPadded(name))
-                {
-                    shape[0]++;
-                }
-                tensors.Add((name, StoredAs(tensor, dtype), shape));
+                tensors.Add((name, StoredAs(tensor, dtype), WrittenShape(name, tensor)));
+                Release(name);
             }
             var shards = Shards(tensors);
             long total = tensors.Sum(t => SafetensorsWriter.ByteLength(t.DType, t.Shape));
@@ -224,35 +229,70 @@ public static class CheckpointConverter
             }
         }
 
-        private static IEnumerable<TensorStore> OpenFolder(string folder)
+        private static TensorStore OpenFolder(string folder)
         {
             if (!Directory.Exists(folder))
             {
-                throw new CheckpointException(folder, "is not a folder; expected a Hugging Face folder");
+                throw new CheckpointException(folder, "is not a folder; expected a Hugging Face model folder");
             }
-            if (SafetensorsFolder.IsIn(folder))
+            return SafetensorsFolder.IsIn(folder) ? SafetensorsFolder.Open(folder)
+                : TorchFolder.IsIn(folder) ? TorchFolder.Open(folder)
+                : throw new CheckpointException(folder, $"has no {SafetensorsFolder.SingleName}, {TorchFolder.SingleName}, " +
+                    "or an index of shards of either");
+        }
+
+        /// <summary>Compares names, shapes and types with what the configuration describes, before anything is written.</summary>
+        private void CheckTensors()
+        {
+            const int Enough = 1000;
+            var expected = new HashSet<string>(StringComparer.Ordinal);
+            bool hasAdapters = _homes.Keys.Any(SamCheckpoint.IsAdapter);
+            var wrong = new List<string>();
+            foreach (var (name, shape) in RandomModelWriter.Tensors(_config).TakeWhile(_ => wrong.Count < Enough))
             {
-                yield return SafetensorsFolder.Open(folder);
-                yield break;
-            }
-            string index = System.IO.Path.Combine(folder, "pytorch_model.bin.index.json");
-            string single = System.IO.Path.Combine(folder, "pytorch_model.bin");
-            if (File.Exists(index))
-            {
-                foreach (string shard in ShardIndex.Read(index).Values.Distinct(StringComparer.Ordinal))
+                expected.Add(name);
+                if (!_homes.ContainsKey(name))
                 {
-                    yield return TorchZipFile.Open(ShardIndex.Resolve(folder, shard, index));
+                    if (hasAdapters || !SamCheckpoint.IsAdapter(name))
+                    {
+                        string stored = _options.HuggingFace is null ? name : PortNames.FromCanonical(name);
+                        wrong.Add($"{SamCheckpoint.Both(stored, name)} is missing");
+                    }
+                    continue;
                 }
+                var tensor = Get(name);
+                if (!WrittenShape(name, tensor).AsSpan().SequenceEqual(shape))
+                {
+                    wrong.Add($"{SamCheckpoint.Both(tensor.Name, name)} is [{string.Join(", ", tensor.Shape)}], expected " +
+                        $"[{string.Join(", ", shape)}]");
+                }
+                else if (!tensor.DType.IsFloat())
+                {
+                    wrong.Add($"{SamCheckpoint.Both(tensor.Name, name)} is {tensor.DType}, expected floating point");
+                }
+                Release(name);
             }
-            else if (File.Exists(single))
+            if (wrong.Count < Enough)
             {
-                yield return TorchZipFile.Open(single);
+                wrong.AddRange(_homes.Keys.Where(n => !expected.Contains(n) && !SamCheckpoint.IsSuperfluous(n))
+                    .Select(n => $"'{n}' ({Home(n).FileOf(_homes[n].Name)}) is not part of the model"));
             }
-            else
+            if (wrong.Count > 0)
             {
-                throw new CheckpointException(folder,
-                    "has no model.safetensors, pytorch_model.bin, or an index of shards of either");
+                throw new CheckpointException(_options.HuggingFace ?? _options.InstructBlip!,
+                    $"and the other inputs do not hold the model that their shapes and {SamCheckpoint.ConfigName} describe: tensor " +
+                    string.Join("; ", wrong.Take(8)) + (wrong.Count > 8 ? $"; and {wrong.Count - 8} more" : ""));
             }
+        }
+
+        private long[] WrittenShape(string name, TensorData tensor)
+        {
+            long[] shape = [.. tensor.Shape];
+            if (IsPadded(name) && shape.Length > 0)
+            {
+                shape[0]++;
+            }
+            return shape;
         }
 
         private void Add(TensorStore store, string prefix)
@@ -264,58 +304,68 @@ public static class CheckpointConverter
                 {
                     throw new CheckpointException(store.Path, $"tensor '{name}' is also in '{other.Store.Path}'");
                 }
-                _homes[prefix + name] = new TensorHome(store, name);
-            }
-        }
-
-        private void AddPort(TensorStore store)
-        {
-            _stores.Add(store);
-            foreach (var (name, home) in HuggingFacePort.Homes(store))
-            {
-                if (!_homes.TryAdd(name, home))
-                {
-                    throw new CheckpointException(store.Path, $"tensor '{home.Name}' is also in '{_homes[name].Store.Path}'");
-                }
+                _homes[prefix + name] = (store, name);
             }
         }
 
         private TensorStore Home(string name) => _homes[name].Store;
 
-        private TensorData Get(string name) => _homes.TryGetValue(name, out var home) && home.Open() is { } tensor ? tensor
+        private TensorData Get(string name) => _homes.TryGetValue(name, out var home)
+            && home.Store.TryGet(home.Name, out var tensor) ? tensor
             : throw new CheckpointException(_options.HuggingFace ?? _options.InstructBlip!,
                 $"and the other inputs have no tensor '{name}'");
 
-        private int Rows(string name) => checked((int)Get(name).Shape[0]);
+        private void Release(string name) => Home(name).Release(_homes[name].Name);
+
+        private int Rows(string name) => Extent(name, 0);
+
+        /// <summary>One of a tensor's extents; negative positions count from the end.</summary>
+        private int Extent(string name, int dimension)
+        {
+            var tensor = Get(name);
+            int at = dimension < 0 ? tensor.Shape.Count + dimension : dimension;
+            if (at < 0 || at >= tensor.Shape.Count || tensor.Shape[at] is < 1 or > 1 << 24)
+            {
+                throw new CheckpointException(Home(name).FileOf(_homes[name].Name), $"tensor '{tensor.Name}' is " +
+                    $"[{string.Join(", ", tensor.Shape)}], which no model has");
+            }
+            return (int)tensor.Shape[at];
+        }
 
         private bool IsPadded(string name) =>
-            _appendPad && (name is "llm_model.model.embed_tokens.weight" or "llm_model.lm_head.weight");
+            _appendPad && (name is SamCheckpoint.EmbeddingName or SamCheckpoint.HeadName);
 
         /// <summary>Matrices take the type asked for; small and sensitive tensors keep fp32.</summary>
         private static TensorDType StoredAs(TensorData tensor, TensorDType dtype) =>
             tensor.Shape.Count >= 2 && tensor.Shape[0] > 1 ? dtype : TensorDType.F32;
 
+        private SamConfig StatedByPort(string folder)
+        {
+            var config = PortConfig.LoadEither(System.IO.Path.Combine(folder, SamCheckpoint.ConfigName));
+            if (config.Llm.VocabularySize > _embedded)
+            {
+                config = config with { Llm = config.Llm with { VocabularySize = _embedded, PadTokenId = _embedded - 1 } };
+            }
+            // The adapters were trained behind LAVIS' ln_vision; the port's has another epsilon.
+            return _homes.ContainsKey("attn.weight") ? config with { LnVisionEps = SamConfig.Published.LnVisionEps } : config;
+        }
+
         /// <summary>What the checkpoints state by their shapes and by the language model's config.json.</summary>
         private SamConfig Stated(string llmFolder)
         {
             var d = SamConfig.Published;
-            int Layers(string prefix) => _homes.Keys.Where(n => n.StartsWith(prefix, StringComparison.Ordinal))
-                .Select(n => int.TryParse(n.AsSpan(prefix.Length, n.IndexOf('.', prefix.Length) - prefix.Length), out int i)
-                    ? i + 1 : 0).DefaultIfEmpty(0).Max();
+            int Layers(string prefix) => Math.Max(1, _homes.Keys.Where(n => n.StartsWith(prefix, StringComparison.Ordinal))
+                .Select(n => n[prefix.Length..].Split('.')[0]).Distinct(StringComparer.Ordinal).Count());
             var llm = d.Llm;
             string config = System.IO.Path.Combine(llmFolder, SamCheckpoint.ConfigName);
             if (File.Exists(config))
             {
                 // Hugging Face's fields have the same names, at the top level.
-                using var json = JsonDocument.Parse(File.ReadAllBytes(config), new JsonDocumentOptions { MaxDepth = 16 });
-                llm = LlamaConfig.Parse(new ConfigSection(json.RootElement, config, ""), d.Llm);
+                llm = ParseLlm(config, d.Llm);
             }
-            var query = Get("query_tokens");
-            var patch = Get("visual_encoder.patch_embed.proj.weight");
-            var positions = Get("visual_encoder.pos_embed");
-            int width = (int)patch.Shape[0];
-            int patchSize = (int)patch.Shape[^1];
-            int side = (int)Math.Round(Math.Sqrt(Math.Max(1, positions.Shape[1] - 1)));
+            int width = Rows("visual_encoder.patch_embed.proj.weight");
+            int patchSize = Extent("visual_encoder.patch_embed.proj.weight", -1);
+            int side = (int)Math.Round(Math.Sqrt(Math.Max(1, Extent("visual_encoder.pos_embed", 1) - 1)));
             int layers = Layers("Qformer.bert.encoder.layer.");
             return d with
             {
@@ -329,8 +379,8 @@ public static class CheckpointConverter
                 },
                 QFormer = d.QFormer with
                 {
-                    HiddenSize = (int)query.Shape[^1],
-                    QueryTokens = (int)query.Shape[1],
+                    HiddenSize = Extent("query_tokens", -1),
+                    QueryTokens = Extent("query_tokens", 1),
                     Layers = layers,
                     EncoderWidth = width,
                     IntermediateSize = Rows("Qformer.bert.encoder.layer.0.intermediate_query.dense.weight"),
@@ -341,6 +391,20 @@ public static class CheckpointConverter
                 },
                 Llm = llm,
             };
+        }
+
+        private static LlamaConfig ParseLlm(string path, LlamaConfig defaults)
+        {
+            try
+            {
+                using var json = JsonDocument.Parse(SmallFile.Read(path, SamConfig.MostBytes),
+                    new JsonDocumentOptions { MaxDepth = 16 });
+                return LlamaConfig.Parse(new ConfigSection(json.RootElement, path, ""), defaults);
+            }
+            catch (Exception e) when (e is JsonException or InvalidOperationException)
+            {
+                throw new CheckpointException(path, "is not valid JSON: " + e.Message, e);
+            }
         }
 
         private List<List<(string Name, TensorDType DType, long[] Shape)>> Shards(
@@ -364,6 +428,7 @@ public static class CheckpointConverter
 
         private void WriteTensor(SafetensorsWriter writer, string name, TensorDType type)
         {
+            Home(name).Verify(_homes[name].Name);
             var tensor = Get(name);
             writer.Begin(name);
             byte[] buffer = new byte[PieceElements * type.ByteSize()];
@@ -373,7 +438,8 @@ public static class CheckpointConverter
                 var piece = tensor.Part(done, count);
                 if (!piece.IsFinite())
                 {
-                    throw new CheckpointException(Home(name).Path, $"tensor '{name}' holds NaN or infinity: the file is damaged");
+                    throw new CheckpointException(Home(name).FileOf(_homes[name].Name),
+                        $"tensor {SamCheckpoint.Both(tensor.Name, name)} holds NaN or infinity: the file is damaged");
                 }
                 var target = buffer.AsSpan(0, count * type.ByteSize());
                 piece.CopyAs(type, target);
@@ -383,6 +449,7 @@ public static class CheckpointConverter
             {
                 writer.Write(new byte[checked((int)(tensor.Shape[1] * type.ByteSize()))]);
             }
+            Release(name);
         }
 
         private void WriteRest(string folder)
@@ -400,8 +467,9 @@ public static class CheckpointConverter
             {
                 Notes.Add($"{_llmFolder} has no {SamCheckpoint.TokenizerName}: the model can't read prompts until one is there");
             }
-            string portVocabulary = System.IO.Path.Combine(_llmFolder, SamCheckpoint.PortVocabularyFolder, SamCheckpoint.VocabularyName);
-            if ((_options.BertVocabulary ?? (File.Exists(portVocabulary) ? portVocabulary : null)) is { } vocabulary)
+            string? found = _options.BertVocabulary
+                ?? (_options.HuggingFace is { } port ? SamCheckpoint.VocabularyIn(port) : null);
+            if (found is { } vocabulary)
             {
                 QFormerTokenizer.Load(vocabulary);
                 File.Copy(vocabulary, System.IO.Path.Combine(folder, SamCheckpoint.VocabularyName));
@@ -418,7 +486,7 @@ public static class CheckpointConverter
             json.WriteNumber("length_penalty", 1.0);
             json.WriteNumber("max_length", 256);
             json.WriteNumber("min_length", 1);
-            if (_appendPad)
+            if (_appendPad || _hasUntrainedPad)
             {
                 json.WriteStartArray("suppress_tokens");
                 json.WriteNumberValue(_config.Llm.PadTokenId);

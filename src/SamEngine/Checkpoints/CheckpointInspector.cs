@@ -26,7 +26,7 @@ internal static class CheckpointInspector
         bool complete = true;
         using var store = Open(path);
         var tensors = store.Names.Select(n => TryGet(store, n, notes)).OfType<TensorData>().ToList();
-        var parts = tensors.GroupBy(t => PartOf(t.Name)).OrderBy(g => g.Key, StringComparer.Ordinal).Select(g =>
+        var parts = tensors.GroupBy(t => PartOf(PortNames.ToCanonical(t.Name))).OrderBy(g => g.Key, StringComparer.Ordinal).Select(g =>
             new InspectedPart(g.Key, g.Count(), g.Sum(t => t.Count), g.Sum(t => t.ByteLength), string.Join(", ",
                 g.GroupBy(t => t.DType).OrderBy(f => f.Key).Select(f => $"{f.Key} ({f.Count()})")))).ToList();
         parts.Add(new InspectedPart("total", tensors.Count, tensors.Sum(t => t.Count), tensors.Sum(t => t.ByteLength), ""));
@@ -34,7 +34,7 @@ internal static class CheckpointInspector
         {
             try
             {
-                using var checkpoint = SamCheckpoint.Open(path);
+                using var checkpoint = SamCheckpoint.Open(path, new CheckpointOptions { AllowTorchFiles = true });
                 CheckpointShapes.Check(checkpoint);
                 notes.AddRange(checkpoint.Notes);
                 notes.Add("complete: the model loads" + (checkpoint.HasAdapters ? ", with SAM's adapters" : ""));
@@ -63,9 +63,10 @@ internal static class CheckpointInspector
         if (Directory.Exists(path))
         {
             return SafetensorsFolder.IsIn(path) ? SafetensorsFolder.Open(path)
+                : TorchFolder.IsIn(path) ? TorchFolder.Open(path)
                 : throw new CheckpointException(path, $"has neither {SafetensorsFolder.SingleName} nor {SafetensorsFolder.IndexName}");
         }
-        return Path.GetExtension(path) is ".pth" or ".pt" or ".bin" ? TorchZipFile.Open(path) : SafetensorsFile.Open(path);
+        return TorchZipFile.IsNamed(path) ? TorchZipFile.Open(path) : SafetensorsFile.Open(path);
     }
 
     private static TensorData? TryGet(TensorStore store, string name, List<string> notes)
@@ -81,25 +82,13 @@ internal static class CheckpointInspector
         }
     }
 
-    private static string PartOf(string name)
-    {
-        bool In(params ReadOnlySpan<string> prefixes)
-        {
-            foreach (string prefix in prefixes)
-            {
-                if (name.StartsWith(prefix, StringComparison.Ordinal))
-                {
-                    return true;
-                }
-            }
-            return false;
-        }
-        return In("visual_encoder.", "ln_vision.", "vision_model.") ? "vision encoder"
-            : In("attn.") || name.Contains("one_2_muliple", StringComparison.Ordinal)
-                || name.Contains("multiple_2_one", StringComparison.Ordinal) ? "SAM adapters"
-            : In("Qformer.", "qformer.", "query_tokens") ? "Q-Former"
-            : In("llm_proj.", "language_projection.") ? "projection"
-            : In("llm_model.", "language_model.", "model.", "lm_head.") ? "language model"
-            : "other";
-    }
+    private static string PartOf(string name) =>
+        name.StartsWith("visual_encoder.", StringComparison.Ordinal) || name.StartsWith("ln_vision.", StringComparison.Ordinal)
+            ? "vision encoder"
+        : SamCheckpoint.IsAdapter(name) ? "SAM adapters"
+        : name.StartsWith("Qformer.", StringComparison.Ordinal) || name == "query_tokens" ? "Q-Former"
+        : name.StartsWith("llm_proj.", StringComparison.Ordinal) ? "projection"
+        : name.StartsWith("llm_model.", StringComparison.Ordinal) || name.StartsWith("model.", StringComparison.Ordinal)
+            || name.StartsWith("lm_head.", StringComparison.Ordinal) ? "language model"
+        : "other";
 }

@@ -1,4 +1,5 @@
 using SamEngine.Model;
+using SamEngine.Text;
 
 namespace SamEngine.Checkpoints;
 
@@ -12,7 +13,8 @@ internal sealed record CheckpointOptions
     /// where <see cref="AllowTorchFiles"/> says so.</summary>
     public string? Adapters { get; init; }
 
-    /// <summary>Whether <see cref="Adapters"/> may be a torch zip file (<c>.pth</c>); nothing in it is executed.</summary>
+    /// <summary>Open torch files (<c>.bin</c>, <c>.pth</c>) too. Nothing in them is executed, but safetensors are the form
+    /// made for files of others.</summary>
     public bool AllowTorchFiles { get; init; }
 }
 
@@ -27,23 +29,32 @@ internal sealed class SamCheckpoint : IDisposable
     public const string TokenizerName = "tokenizer.model";
     public const string VocabularyName = "vocab.txt";
     public const string GenerationConfigName = "generation_config.json";
+    public const string EmbeddingName = "llm_model.model.embed_tokens.weight";
+    public const string HeadName = "llm_model.lm_head.weight";
 
     /// <summary>Where the Hugging Face port keeps the Q-Former's vocabulary.</summary>
     public const string PortVocabularyFolder = "qformer_tokenizer";
 
+    /// <summary>Names that tell a user what SAM's adapters are.</summary>
+    public const string AdapterNames = "attn, one_2_muliple, multiple_2_one";
+
     private readonly List<TensorStore> _stores = [];
-    private readonly SortedDictionary<string, TensorHome> _homes = new(StringComparer.Ordinal);
+    private readonly SortedDictionary<string, (TensorStore Store, string StoredName)> _homes = new(StringComparer.Ordinal);
     private readonly HashSet<string> _taken = new(StringComparer.Ordinal);
     private readonly List<string> _notes = [];
 
-    private SamCheckpoint(string folder)
+    private SamCheckpoint(string folder, SamConfig config)
     {
         Folder = folder;
+        Config = config;
     }
+
+    /// <summary>The Hugging Face port of InstructBLIP, read under canonical names.</summary>
+    public bool IsPort { get; private set; }
 
     public string Folder { get; }
 
-    public SamConfig Config { get; private set; } = SamConfig.Published;
+    public SamConfig Config { get; private set; }
 
     /// <summary>What a user should know: no adapters, tensors skipped knowingly.</summary>
     public IReadOnlyList<string> Notes => _notes;
@@ -53,8 +64,7 @@ internal sealed class SamCheckpoint : IDisposable
 
     public string? TokenizerModelPath => Existing(TokenizerName);
 
-    public string? VocabularyPath =>
-        Existing(VocabularyName) ?? Existing(System.IO.Path.Combine(PortVocabularyFolder, VocabularyName));
+    public string? VocabularyPath => VocabularyIn(Folder);
 
     public string? GenerationConfigPath => Existing(GenerationConfigName);
 
@@ -78,24 +88,18 @@ internal sealed class SamCheckpoint : IDisposable
             throw new CheckpointException(folder, $"has no {ConfigName}: not a model folder " +
                 "(make one from the published checkpoints with 'sam model convert')");
         }
-        if (!SafetensorsFolder.IsIn(folder))
-        {
-            throw new CheckpointException(folder, $"has neither {SafetensorsFolder.SingleName} nor " +
-                $"{SafetensorsFolder.IndexName} (make them from .pth or .bin files with 'sam model convert')");
-        }
-        var checkpoint = new SamCheckpoint(folder);
+        var config = PortConfig.LoadEither(configPath);
+        var checkpoint = new SamCheckpoint(folder, config);
         try
         {
-            checkpoint.Add(SafetensorsFolder.Open(folder, options.UseMmap));
+            checkpoint.AddFolder(options);
             if (options.Adapters is { } adapters)
             {
-                checkpoint.AddAdapters(OpenAdapters(adapters, options));
+                checkpoint.AddAdapters(OpenFile(adapters, options));
             }
-            checkpoint.Config = HuggingFacePort.IsConfig(configPath)
-                ? HuggingFacePort.LoadConfig(configPath, checkpoint.HasAdapters) : SamConfig.Load(configPath);
             if (!checkpoint.HasAdapters)
             {
-                checkpoint._notes.Add("no SAM adapters (attn, one_2_muliple, multiple_2_one): this is plain InstructBLIP, " +
+                checkpoint._notes.Add($"no SAM adapters ({AdapterNames}): this is plain InstructBLIP, " +
                     "images do not guide each other");
             }
             return checkpoint;
@@ -113,17 +117,30 @@ internal sealed class SamCheckpoint : IDisposable
     /// <exception cref="CheckpointException">Missing or of another shape.</exception>
     public TensorData Get(string name, params ReadOnlySpan<long> shape)
     {
-        if (!_homes.TryGetValue(name, out var home) || home.Open() is not { } tensor)
+        if (!_homes.TryGetValue(name, out var home) || !home.Store.TryGet(home.StoredName, out var tensor))
         {
-            throw new CheckpointException(Folder, $"tensor '{name}' is missing, expected [{Text(shape)}]");
+            string stored = IsPort ? PortNames.FromCanonical(name) : name;
+            throw new CheckpointException(Folder, $"tensor {Both(stored, name)} is missing, expected [{Text(shape)}]");
         }
         if (!shape.SequenceEqual(tensor.Shape.ToArray()))
         {
-            throw new CheckpointException(home.Store.FileOf(home.Name),
-                $"tensor '{home.Name}' is [{string.Join(", ", tensor.Shape)}], expected [{Text(shape)}] from {ConfigName}");
+            throw new CheckpointException(home.Store.FileOf(home.StoredName), $"tensor {Both(tensor.Name, name)} is " +
+                $"[{string.Join(", ", tensor.Shape)}], expected [{Text(shape)}] from {ConfigName}");
         }
+        home.Store.Verify(home.StoredName);
         _taken.Add(name);
         return tensor;
+    }
+
+    /// <summary>A tensor's name as stored, and the canonical one where that differs.</summary>
+    public static string Both(string stored, string name) => stored == name ? $"'{name}'" : $"'{stored}' ({name})";
+
+    /// <summary>The Q-Former's vocabulary in a folder of either kind.</summary>
+    public static string? VocabularyIn(string folder)
+    {
+        string own = System.IO.Path.Combine(folder, VocabularyName);
+        string port = System.IO.Path.Combine(folder, PortVocabularyFolder, VocabularyName);
+        return File.Exists(own) ? own : File.Exists(port) ? port : null;
     }
 
     /// <summary>Call when the model has taken all it needs.</summary>
@@ -152,6 +169,10 @@ internal sealed class SamCheckpoint : IDisposable
         }
     }
 
+    /// <summary>One of the tensors that SAM trained.</summary>
+    public static bool IsAdapter(string name) => name.StartsWith("attn.", StringComparison.Ordinal)
+        || name.Contains("one_2_muliple", StringComparison.Ordinal) || name.Contains("multiple_2_one", StringComparison.Ordinal);
+
     /// <summary>Buffers and heads that checkpoints carry but inference does not read.</summary>
     public static bool IsSuperfluous(string name) =>
         name.EndsWith("position_ids", StringComparison.Ordinal)
@@ -159,43 +180,100 @@ internal sealed class SamCheckpoint : IDisposable
         || name.Contains("relative_position_", StringComparison.Ordinal)
         || name.StartsWith("Qformer.cls.", StringComparison.Ordinal);
 
-    private void Add(TensorStore store)
+    private static TensorStore OpenFile(string path, CheckpointOptions options)
     {
-        _stores.Add(store);
-        var homes = HuggingFacePort.IsPort(store) ? HuggingFacePort.Homes(store)
-            : store.Names.Select(n => (n, new TensorHome(store, n)));
-        foreach (var (name, home) in homes)
+        if (!TorchZipFile.IsNamed(path))
         {
-            if (!_homes.TryAdd(name, home))
+            return SafetensorsFile.Open(path, options.UseMmap);
+        }
+        return options.AllowTorchFiles ? TorchZipFile.Open(path, options.UseMmap)
+            : throw new CheckpointException(path, "is a torch file, which is opened only where that is allowed " +
+                $"({nameof(SamModelOptions.AllowTorchFiles)}, --allow-torch); or convert it with 'sam model convert'");
+    }
+
+    private void AddFolder(CheckpointOptions options)
+    {
+        TensorStore store;
+        if (SafetensorsFolder.IsIn(Folder))
+        {
+            store = SafetensorsFolder.Open(Folder, options.UseMmap);
+        }
+        else if (!TorchFolder.IsIn(Folder))
+        {
+            throw new CheckpointException(Folder, $"has neither {SafetensorsFolder.SingleName} nor " +
+                $"{SafetensorsFolder.IndexName} (make them from .pth or .bin files with 'sam model convert')");
+        }
+        else if (options.AllowTorchFiles)
+        {
+            store = TorchFolder.Open(Folder, options.UseMmap);
+        }
+        else
+        {
+            throw new CheckpointException(Folder, "has its weights in torch files, which are opened only where that is " +
+                $"allowed ({nameof(SamModelOptions.AllowTorchFiles)}, --allow-torch); or convert it with 'sam model convert'");
+        }
+        IsPort = PortNames.ArePort(store.Names);
+        if (IsPort && TokenizerModelPath is { } tokenizer)
+        {
+            // Rows behind [PAD] stand for nothing that a text has.
+            int most = VicunaTokenizer.Load(tokenizer).VocabularySize;
+            store = PortStore.Wrap(store, most);
+            if (Config.Llm.VocabularySize > most)
             {
-                throw new CheckpointException(store.Path, $"tensor '{home.Name}' and '{_homes[name].Name}' both stand for '{name}'");
+                Config = Config with { Llm = Config.Llm with { VocabularySize = most, PadTokenId = most - 1 } };
             }
+        }
+        else
+        {
+            store = PortStore.Wrap(store);
+        }
+        _stores.Add(store);
+        foreach (string name in store.Names)
+        {
+            _homes[name] = (store, name);
+        }
+        if (IsPort)
+        {
+            _notes.Add("the Hugging Face port of InstructBLIP");
+            if (HasAdapters)
+            {
+                UseSamsEps();
+            }
+        }
+    }
+
+    private void UseSamsEps()
+    {
+        float eps = SamConfig.Published.LnVisionEps;
+        if (Config.LnVisionEps != eps)
+        {
+            _notes.Add($"ln_vision.eps is {eps:R} as SAM was trained with, not {Config.LnVisionEps:R} as {ConfigName} says");
+            Config = Config with { LnVisionEps = eps };
         }
     }
 
     private void AddAdapters(TensorStore store)
     {
+        bool had = HasAdapters;
         _stores.Add(store);
         foreach (string name in store.Names)
         {
             bool replaced = _homes.ContainsKey(name);
-            _homes[name] = new TensorHome(store, name);
+            _homes[name] = (store, name);
             if (replaced)
             {
                 _notes.Add($"tensor '{name}' comes from {store.Path}");
             }
         }
-    }
-
-    private static TensorStore OpenAdapters(string path, CheckpointOptions options)
-    {
-        if (System.IO.Path.GetExtension(path) is not (".pth" or ".pt" or ".bin"))
+        if (!HasAdapters)
         {
-            return SafetensorsFile.Open(path, options.UseMmap);
+            throw new CheckpointException(store.Path, $"holds none of SAM's adapters ({AdapterNames}), nor does the folder");
         }
-        return options.AllowTorchFiles ? TorchZipFile.Open(path, options.UseMmap)
-            : throw new CheckpointException(path, "is a torch file, which is opened only when asked for: set " +
-                $"{nameof(SamModelOptions.AllowTorchFiles)} (--allow-torch), or make a model folder with 'sam model convert'");
+        // The port's value is another one than that of the model the adapters were trained on.
+        if (!had)
+        {
+            UseSamsEps();
+        }
     }
 
     private string? Existing(string name)

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Numerics;
 using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 
@@ -75,23 +76,25 @@ internal sealed class TensorData(
         return new TensorData(Name, DType, [count], Address + (nint)(start * size), (long)count * size, Owner);
     }
 
-    /// <summary>No element is NaN or infinite.</summary>
-    public bool IsFinite()
+    /// <summary>The first rows of a matrix.</summary>
+    public TensorData FirstRows(long rows)
     {
-        switch (DType)
+        if (rows < 0 || Shape.Count == 0 || rows > Shape[0])
         {
-            case TensorDType.F32:
-                return AllBelow(MemoryMarshal.Cast<byte, uint>(Bytes), 0x7F800000u);
-            case TensorDType.F16:
-                return AllBelow(MemoryMarshal.Cast<byte, ushort>(Bytes), (ushort)0x7C00);
-            case TensorDType.BF16:
-                return AllBelow(MemoryMarshal.Cast<byte, ushort>(Bytes), (ushort)0x7F80);
-            case TensorDType.F64:
-                return AllBelow(MemoryMarshal.Cast<byte, ulong>(Bytes), 0x7FF0000000000000u);
-            default:
-                return true;
+            throw new ArgumentOutOfRangeException(nameof(rows), rows, ToString());
         }
+        return new TensorData(Name, DType, [rows, .. Shape.Skip(1)], Address, Shape[0] == 0 ? 0 : ByteLength / Shape[0] * rows, Owner);
     }
+
+    /// <summary>No element is NaN or infinite.</summary>
+    public bool IsFinite() => DType switch
+    {
+        TensorDType.F32 => NoneHasAll(MemoryMarshal.Cast<byte, uint>(Bytes), 0x7F800000u),
+        TensorDType.F16 => NoneHasAll(MemoryMarshal.Cast<byte, ushort>(Bytes), (ushort)0x7C00),
+        TensorDType.BF16 => NoneHasAll(MemoryMarshal.Cast<byte, ushort>(Bytes), (ushort)0x7F80),
+        TensorDType.F64 => NoneHasAll(MemoryMarshal.Cast<byte, ulong>(Bytes), 0x7FF0000000000000u),
+        _ => true,
+    };
 
     /// <summary>All elements as fp32, whatever numeric type they are stored in.</summary>
     public float[] ToFloats()
@@ -138,12 +141,21 @@ internal sealed class TensorData(
     }
 
     /// <summary>Whether no element has all bits of the exponent set.</summary>
-    private static bool AllBelow<T>(ReadOnlySpan<T> bits, T exponent)
-        where T : unmanaged, System.Numerics.IBinaryInteger<T>
+    private static bool NoneHasAll<T>(ReadOnlySpan<T> bits, T exponent)
+        where T : unmanaged, IBinaryInteger<T>
     {
-        foreach (T value in bits)
+        int at = 0;
+        var mask = new Vector<T>(exponent);
+        for (; at <= bits.Length - Vector<T>.Count; at += Vector<T>.Count)
         {
-            if ((value & exponent) == exponent)
+            if (Vector.EqualsAny(new Vector<T>(bits[at..]) & mask, mask))
+            {
+                return false;
+            }
+        }
+        for (; at < bits.Length; at++)
+        {
+            if ((bits[at] & exponent) == exponent)
             {
                 return false;
             }

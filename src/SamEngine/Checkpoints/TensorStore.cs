@@ -18,6 +18,17 @@ internal abstract class TensorStore(string path) : IDisposable
     /// <summary>The file that holds this tensor, for errors.</summary>
     public virtual string FileOf(string name) => Path;
 
+    /// <summary>Checks what the file says about a tensor's bytes beyond their shape (checksums), where it says something.</summary>
+    /// <exception cref="CheckpointException">The bytes are not those that were written.</exception>
+    public virtual void Verify(string name)
+    {
+    }
+
+    /// <summary>Gives back what a tensor needed beyond the file's own memory; it is not valid any more.</summary>
+    public virtual void Release(string name)
+    {
+    }
+
     public void Dispose()
     {
         Dispose(true);
@@ -54,25 +65,8 @@ internal sealed unsafe class FileBytes : IDisposable
     {
         try
         {
-            if (Directory.Exists(path))
-            {
-                throw new CheckpointException(path, "is a folder, expected a file");
-            }
-            // Devices and pipes have no length to check against.
-            if (File.Exists(path) && (File.GetAttributes(path) & FileAttributes.Device) != 0)
-            {
-                throw new CheckpointException(path, "is a device, expected a file");
-            }
-            using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1);
-            if (!stream.CanSeek)
-            {
-                throw new CheckpointException(path, "is not a regular file");
-            }
+            using var stream = SmallFile.Open(path);
             long length = stream.Length;
-            if (length == 0)
-            {
-                throw new CheckpointException(path, "is empty");
-            }
             if (useMmap)
             {
                 var map = MemoryMappedFile.CreateFromFile(stream, null, 0, MemoryMappedFileAccess.Read,

@@ -17,9 +17,10 @@ internal sealed class TorchZipFile : TensorStore
     private const int MostTensors = 1_000_000;
 
     private readonly FileBytes _bytes;
-    private readonly Dictionary<string, (long Start, long Length)> _entries = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, (long Start, long Length, uint Crc)> _entries = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _verified = new(StringComparer.Ordinal);
     private readonly SortedDictionary<string, object?> _values = new(StringComparer.Ordinal);
-    private readonly List<OwnedBlock> _copies = [];
+    private readonly Dictionary<string, (TensorData Tensor, OwnedBlock Block)> _copies = new(StringComparer.Ordinal);
     private string _root = "";
 
     private TorchZipFile(string path, FileBytes bytes)
@@ -29,6 +30,9 @@ internal sealed class TorchZipFile : TensorStore
     }
 
     public override IReadOnlyCollection<string> Names => _values.Keys;
+
+    /// <summary>Whether a file's name says that torch.save wrote it.</summary>
+    public static bool IsNamed(string path) => System.IO.Path.GetExtension(path) is ".pth" or ".pt" or ".bin";
 
     /// <summary>Opens and checks a file.</summary>
     /// <exception cref="CheckpointException">Not such a file, or one that breaks a rule.</exception>
@@ -59,17 +63,55 @@ internal sealed class TorchZipFile : TensorStore
         {
             throw Wrong($"'{name}' is {(value as PickleReader.Refused)?.Name ?? "not a tensor"}, expected a tensor");
         }
-        tensor = Materialise(name, described);
+        tensor = _copies.TryGetValue(name, out var copy) ? copy.Tensor : Materialise(name, described);
         return true;
+    }
+
+    /// <summary>Compares the checksum of the tensor's storage.</summary>
+    public override void Verify(string name)
+    {
+        if (_values[name] is PickleReader.Tensor { Storage.Key: var key } && _verified.Add(key))
+        {
+            VerifyEntry($"{_root}/data/{key}");
+        }
+    }
+
+    public override void Release(string name)
+    {
+        if (_copies.Remove(name, out var copy))
+        {
+            copy.Block.Dispose();
+        }
     }
 
     protected override void Dispose(bool disposing)
     {
-        foreach (var copy in _copies)
+        foreach (var (_, block) in _copies.Values)
         {
-            copy.Dispose();
+            block.Dispose();
         }
+        _copies.Clear();
         _bytes.Dispose();
+    }
+
+    private void VerifyEntry(string name)
+    {
+        var (start, length, expected) = _entries[name];
+        // torch.save writes 0 when it is told not to compute checksums.
+        if (expected == 0)
+        {
+            return;
+        }
+        const int Piece = 1 << 24;
+        uint crc = 0;
+        for (long done = 0; done < length; done += Piece)
+        {
+            crc = Crc32.Append(crc, _bytes.Slice(start + done, (int)Math.Min(Piece, length - done)));
+        }
+        if (crc != expected)
+        {
+            throw Wrong($"entry '{name}' has the checksum {crc:x8}, expected {expected:x8}: the file is damaged");
+        }
     }
 
     private TensorData Materialise(string name, PickleReader.Tensor tensor)
@@ -117,9 +159,10 @@ internal sealed class TorchZipFile : TensorStore
                 throw Wrong($"tensor '{name}' has {count} elements over a storage of {storage.Elements}: its view overlaps");
             }
             var copy = new OwnedBlock(count * size);
-            _copies.Add(copy);
             Gather(start, tensor, size, copy);
-            return new TensorData(name, dtype, tensor.Shape, copy.Address, count * size, copy);
+            var gathered = new TensorData(name, dtype, tensor.Shape, copy.Address, count * size, copy);
+            _copies.Add(name, (gathered, copy));
+            return gathered;
         }
         catch (OverflowException e)
         {
@@ -178,11 +221,12 @@ internal sealed class TorchZipFile : TensorStore
         {
             throw Wrong("was written on a big-endian machine, which is not supported");
         }
-        var (start, length) = _entries[pickle];
+        var (start, length, _) = _entries[pickle];
         if (length > MostPickleBytes)
         {
             throw Wrong($"has a pickle of {length} bytes, more than {MostPickleBytes}");
         }
+        VerifyEntry(pickle);
         if (PickleReader.Read(_bytes.Slice(start, (int)length).ToArray(), Path) is not PickleReader.Map top)
         {
             throw Wrong("does not hold a dictionary");
@@ -268,6 +312,7 @@ internal sealed class TorchZipFile : TensorStore
         const uint LocalSignature = 0x04034b50;
         int flags = BinaryPrimitives.ReadUInt16LittleEndian(directory[8..]);
         int method = BinaryPrimitives.ReadUInt16LittleEndian(directory[10..]);
+        uint crc = BinaryPrimitives.ReadUInt32LittleEndian(directory[16..]);
         ulong packed = BinaryPrimitives.ReadUInt32LittleEndian(directory[20..]);
         ulong plain = BinaryPrimitives.ReadUInt32LittleEndian(directory[24..]);
         int nameLength = BinaryPrimitives.ReadUInt16LittleEndian(directory[28..]);
@@ -322,7 +367,7 @@ internal sealed class TorchZipFile : TensorStore
         {
             throw Wrong($"entry '{name}' reaches past the end of the file: it is truncated");
         }
-        if (!_entries.TryAdd(name, ((long)start, (long)plain)))
+        if (!_entries.TryAdd(name, ((long)start, (long)plain, crc)))
         {
             throw Wrong($"has two entries '{name}'");
         }

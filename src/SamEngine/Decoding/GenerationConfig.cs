@@ -1,4 +1,5 @@
 using System.Text.Json;
+using SamEngine.Checkpoints;
 
 namespace SamEngine.Decoding;
 
@@ -11,7 +12,7 @@ internal static class GenerationConfig
     {
         try
         {
-            using var json = JsonDocument.Parse(File.ReadAllBytes(path), new JsonDocumentOptions { MaxDepth = 16 });
+            using var json = JsonDocument.Parse(SmallFile.Read(path, Model.SamConfig.MostBytes), new JsonDocumentOptions { MaxDepth = 16 });
             var root = json.RootElement;
             if (root.ValueKind != JsonValueKind.Object)
             {
@@ -44,8 +45,7 @@ internal static class GenerationConfig
                     : null,
             };
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException
-            or InvalidOperationException)
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
             throw new CheckpointException(path, "can't be read: " + e.Message, e);
         }

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using SamEngine.Checkpoints;
 
 namespace SamEngine.Model;
 
@@ -6,6 +7,8 @@ namespace SamEngine.Model;
 /// InstructBLIP-Vicuna-7B / SAM checkpoints, and stand in for what a file does not state.</summary>
 public sealed record SamConfig
 {
+    internal const int MostBytes = 4 << 20;
+
     /// <summary>The vision encoder (EVA-ViT-g/14).</summary>
     public VisionConfig Vision { get; init; } = new();
 
@@ -29,14 +32,7 @@ public sealed record SamConfig
     /// <exception cref="CheckpointException">Missing, not JSON, or stating something impossible.</exception>
     public static SamConfig Load(string path, SamConfig? defaults = null)
     {
-        try
-        {
-            return Parse(File.ReadAllBytes(path), path, defaults);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new CheckpointException(path, "can't be read: " + e.Message, e);
-        }
+        return Parse(SmallFile.Read(path, MostBytes), path, defaults);
     }
 
     /// <summary>Parses the bytes of a <c>config.json</c>; <paramref name="path"/> is named in errors.</summary>

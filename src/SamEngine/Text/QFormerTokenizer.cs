@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using Microsoft.ML.Tokenizers;
+using SamEngine.Checkpoints;
 
 namespace SamEngine.Text;
 
@@ -71,19 +72,11 @@ public sealed class QFormerTokenizer : TokenizerBase
     {
         try
         {
-            var info = new FileInfo(path);
-            if (info.Exists && info.Length > MostVocabularyBytes)
-            {
-                throw new CheckpointException(path, $"has {info.Length} bytes, too large for a vocabulary");
-            }
-            string text = new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(File.ReadAllBytes(path));
+            string text = new UTF8Encoding(false, throwOnInvalidBytes: true)
+                .GetString(SmallFile.Read(path, MostVocabularyBytes));
             string[] lines = text.Split('\n');
             int count = lines[^1].Length == 0 ? lines.Length - 1 : lines.Length;
             return new QFormerTokenizer([.. lines.Take(count).Select(l => l.TrimEnd('\r'))], path);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new CheckpointException(path, "can't be read: " + e.Message, e);
         }
         catch (ArgumentException e)
         {

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
+using SamEngine.Checkpoints;
 
 namespace SamEngine.Text;
 
@@ -35,20 +36,7 @@ internal sealed class SentencePieceModel
     /// <exception cref="CheckpointException">Missing, damaged, or of a kind the engine does not compute.</exception>
     public static SentencePieceModel Load(string path)
     {
-        byte[] bytes;
-        try
-        {
-            var info = new FileInfo(path);
-            if (info.Exists && info.Length > MostBytes)
-            {
-                throw new CheckpointException(path, $"has {info.Length} bytes, too large for a tokenizer model");
-            }
-            bytes = File.ReadAllBytes(path);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new CheckpointException(path, "can't be read: " + e.Message, e);
-        }
+        byte[] bytes = SmallFile.Read(path, MostBytes);
         var model = new SentencePieceModel();
         var reader = new ProtoReader(bytes, path);
         while (reader.Next(out int field, out var payload, out _))
