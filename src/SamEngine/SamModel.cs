@@ -191,6 +191,10 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         }
         var (input, _) = await PrepareAsync(request.Images, request.Prompt, request.Guidance, cancellationToken)
             .ConfigureAwait(false);
+        foreach (string? candidate in request.Candidates)
+        {
+            CheckLength(nameof(request.Candidates), candidate ?? "");
+        }
         int[][] ids = [.. request.Candidates.Select(c => _promptTokenizer!.EncodeText(c ?? ""))];
         int room = _weights.Config.Llm.MaxPositions - _engine.PromptRows(input);
         for (int i = 0; i < ids.Length; i++)
@@ -279,6 +283,7 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
             string file = _promptTokenizer is null ? SamCheckpoint.TokenizerName : SamCheckpoint.VocabularyName;
             throw new CheckpointException(_checkpoint.Folder, $"has no {file}, which prompts need; copy it there");
         }
+        CheckLength("Prompt", prompt);
         long start = Stopwatch.GetTimestamp();
         float[] pixels = new float[images.Length * _images.ImageLength];
         await Task.Run(() => _images.Load(images, pixels, cancellation), cancellation).ConfigureAwait(false);
@@ -347,6 +352,17 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         {
             throw new CheckpointException(_checkpoint.VocabularyPath!, $"has {text.VocabularySize - 1} lines, the Q-Former " +
                 $"{config.QFormer.VocabularySize} rows: another model's vocabulary");
+        }
+    }
+
+    /// <summary>Refuses what can't fit before memory is spent on its tokens.</summary>
+    private void CheckLength(string option, string text)
+    {
+        long most = (long)_weights.Config.Llm.MaxPositions * _promptTokenizer!.LongestPiece;
+        if (text.Length > most)
+        {
+            throw new RequestException(option, $"has a text of {text.Length} characters; the model's context of " +
+                $"{_weights.Config.Llm.MaxPositions} tokens holds at most {most}");
         }
     }
 

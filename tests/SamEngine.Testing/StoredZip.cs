@@ -64,6 +64,14 @@ internal sealed class StoredZip : IDisposable
         _stream.Write(bytes);
     }
 
+    /// <summary>Leaves a hole of zeros, without a checksum.</summary>
+    public void Skip(long bytes)
+    {
+        _entries[^1].Length += bytes;
+        _stream.SetLength(_stream.Position + bytes);
+        _stream.Position += bytes;
+    }
+
     /// <summary>Ends the entry; <paramref name="declared"/> lies about its length in the directory.</summary>
     public void End(long? declared = null) => _entries[^1].Length = declared ?? _entries[^1].Length;
 
@@ -78,7 +86,7 @@ internal sealed class StoredZip : IDisposable
             BinaryPrimitives.WriteUInt32LittleEndian(span, 0x02014b50);
             BinaryPrimitives.WriteUInt16LittleEndian(span[8..], Flags);
             BinaryPrimitives.WriteUInt16LittleEndian(span[10..], Method);
-            BinaryPrimitives.WriteUInt32LittleEndian(span[16..], entry.Crc + CrcError);
+            BinaryPrimitives.WriteUInt32LittleEndian(span[16..], entry.Crc == 0 ? 0 : entry.Crc + CrcError);
             uint length = Zip64 ? uint.MaxValue : (uint)entry.Length;
             BinaryPrimitives.WriteUInt32LittleEndian(span[20..], length);
             BinaryPrimitives.WriteUInt32LittleEndian(span[24..], length);

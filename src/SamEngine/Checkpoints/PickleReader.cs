@@ -88,6 +88,10 @@ internal sealed class PickleReader
                 case '.':
                     return Pop();
                 case '(':
+                    if (_marks.Count >= MostDepth)
+                    {
+                        throw Wrong("is damaged: its marks grow without end");
+                    }
                     _marks.Add(_stack.Count);
                     break;
                 case '0':
@@ -264,12 +268,18 @@ internal sealed class PickleReader
         throw Wrong($"does not end within {MostOperations} operations");
     }
 
-    private static string Name(object? value) => value switch
+    /// <summary>What a value is called in errors; cut, since names of nested calls grow with each of them.</summary>
+    private static string Name(object? value)
     {
-        Global g => g.Full,
-        Refused r => r.Name,
-        _ => value?.GetType().Name ?? "None",
-    };
+        const int Most = 200;
+        string name = value switch
+        {
+            Global g => g.Full,
+            Refused r => r.Name,
+            _ => value?.GetType().Name ?? "None",
+        };
+        return name.Length > Most ? name[..Most] + "…" : name;
+    }
 
     /// <summary>The calls that torch.save uses to describe tensors; nothing is called, their arguments are read.</summary>
     private static object? Call(object? function, object? arguments)

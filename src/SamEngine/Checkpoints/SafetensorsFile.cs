@@ -14,6 +14,7 @@ internal sealed class SafetensorsFile : TensorStore
 {
     private const long MostHeaderBytes = 100_000_000;
     private const int MostDimensions = 8;
+    private const int MostEntries = 200_000;
 
     private readonly FileBytes _bytes;
     private readonly SortedDictionary<string, TensorData> _tensors = new(StringComparer.Ordinal);
@@ -99,6 +100,10 @@ internal sealed class SafetensorsFile : TensorStore
                 {
                     throw Wrong($"tensor '{Short(name)}' is listed twice");
                 }
+                if (names.Count > MostEntries)
+                {
+                    throw Wrong($"lists more than {MostEntries} tensors");
+                }
                 reader.Read();
                 if (name == "__metadata__")
                 {
@@ -132,6 +137,10 @@ internal sealed class SafetensorsFile : TensorStore
         {
             string key = reader.GetString()!;
             reader.Read();
+            if (metadata.Count >= MostEntries)
+            {
+                throw Wrong($"'__metadata__' has more than {MostEntries} entries");
+            }
             if (reader.TokenType != JsonTokenType.String || !metadata.TryAdd(key, reader.GetString()!))
             {
                 throw Wrong($"'__metadata__' entry '{Short(key)}' is not a text, or is there twice");

@@ -114,7 +114,7 @@ internal sealed class SamCheckpoint : IDisposable
     public bool Has(string name) => _homes.ContainsKey(name);
 
     /// <summary>Takes a tensor that must have this shape.</summary>
-    /// <exception cref="CheckpointException">Missing or of another shape.</exception>
+    /// <exception cref="CheckpointException">Missing, of another shape, or not of floating-point numbers.</exception>
     public TensorData Get(string name, params ReadOnlySpan<long> shape)
     {
         if (!_homes.TryGetValue(name, out var home) || !home.Store.TryGet(home.StoredName, out var tensor))
@@ -126,6 +126,11 @@ internal sealed class SamCheckpoint : IDisposable
         {
             throw new CheckpointException(home.Store.FileOf(home.StoredName), $"tensor {Both(tensor.Name, name)} is " +
                 $"[{string.Join(", ", tensor.Shape)}], expected [{Text(shape)}] from {ConfigName}");
+        }
+        if (!tensor.DType.IsFloat())
+        {
+            throw new CheckpointException(home.Store.FileOf(home.StoredName),
+                $"tensor {Both(tensor.Name, name)} is {tensor.DType}, expected floating point");
         }
         home.Store.Verify(home.StoredName);
         _taken.Add(name);

@@ -50,9 +50,17 @@ internal static class ShardIndex
             throw new CheckpointException(index, $"names the shard '{shard}', which is not in the folder");
         }
         // A downloaded snapshot links into its own cache; a link to a device or out of reach of the user's intent is not one.
-        if (file.ResolveLinkTarget(returnFinalTarget: true) is { } target
-            && (!target.Exists || (target.Attributes & (FileAttributes.Device | FileAttributes.Directory)) != 0
-                || !IsSnapshotBlob(folder, target.FullName)))
+        FileSystemInfo? target;
+        try
+        {
+            target = file.ResolveLinkTarget(returnFinalTarget: true);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new CheckpointException(index, $"names the shard '{shard}', a link that can't be followed: {e.Message}", e);
+        }
+        if (target is not null && (!target.Exists || (target.Attributes & (FileAttributes.Device | FileAttributes.Directory)) != 0
+                || !IsWithin(folder, target.FullName)))
         {
             throw new CheckpointException(index, $"names the shard '{shard}', a link to '{target.FullName}' outside the " +
                 "model folder; copy the file there, or open the folder that holds it");
@@ -62,15 +70,28 @@ internal static class ShardIndex
 
     /// <summary>Inside the folder, or in the <c>blobs</c> beside the <c>snapshots</c> it is one of (the layout of Hugging
     /// Face's download cache).</summary>
-    private static bool IsSnapshotBlob(string folder, string target)
+    private static bool IsWithin(string folder, string target)
     {
-        string full = System.IO.Path.GetFullPath(folder) + System.IO.Path.DirectorySeparatorChar;
-        if (target.StartsWith(full, StringComparison.Ordinal))
+        string full = System.IO.Path.GetFullPath(folder);
+        return IsBelow(full, target) || (Directory.GetParent(full) is { Name: "snapshots", Parent: { } cache }
+            && IsBelow(System.IO.Path.Combine(cache.FullName, "blobs"), target));
+    }
+
+    /// <summary>Below a folder, without a linked folder on the way.</summary>
+    private static bool IsBelow(string folder, string target)
+    {
+        folder = folder.TrimEnd(System.IO.Path.DirectorySeparatorChar);
+        if (!target.StartsWith(folder + System.IO.Path.DirectorySeparatorChar, StringComparison.Ordinal))
         {
-            return true;
+            return false;
         }
-        var parent = Directory.GetParent(System.IO.Path.GetFullPath(folder));
-        return parent is { Name: "snapshots", Parent: { } cache } && target.StartsWith(
-            System.IO.Path.Combine(cache.FullName, "blobs") + System.IO.Path.DirectorySeparatorChar, StringComparison.Ordinal);
+        for (var parent = Directory.GetParent(target); parent is not null && parent.FullName != folder; parent = parent.Parent)
+        {
+            if (parent.LinkTarget is not null)
+            {
+                return false;
+            }
+        }
+        return true;
     }
 }

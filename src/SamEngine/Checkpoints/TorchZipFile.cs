@@ -96,12 +96,12 @@ internal sealed class TorchZipFile : TensorStore
 
     private void VerifyEntry(string name)
     {
-        var (start, length, expected) = _entries[name];
         // torch.save writes 0 when it is told not to compute checksums.
-        if (expected == 0)
+        if (!_entries.TryGetValue(name, out var entry) || entry.Crc == 0)
         {
             return;
         }
+        var (start, length, expected) = entry;
         const int Piece = 1 << 24;
         uint crc = 0;
         for (long done = 0; done < length; done += Piece)

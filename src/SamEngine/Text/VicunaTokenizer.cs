@@ -58,6 +58,9 @@ public sealed class VicunaTokenizer : TokenizerBase
     /// <summary>Pieces of the model file.</summary>
     public int PieceCount { get; }
 
+    /// <summary>Most characters of a piece.</summary>
+    internal int LongestPiece => _longestPiece;
+
     /// <summary>Ids in all, <c>[PAD]</c> included.</summary>
     public int VocabularySize => PieceCount + 1;
 
