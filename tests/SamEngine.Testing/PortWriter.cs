@@ -29,10 +29,16 @@ internal static class PortWriter
     /// <param name="later">With the prefixes of later versions of transformers.</param>
     /// <param name="change">Changes the tensors before they are written.</param>
     public static void Write(string folder, TensorStore store, SamConfig config, bool torch = false, bool later = false,
+        Func<List<TensorSource>, List<TensorSource>>? change = null) =>
+        Write(folder, [.. store.Names.Select(n => TensorSource.Of(n,
+            store.TryGet(n, out var tensor) ? tensor : throw new KeyNotFoundException(n)))], config, torch, later, change);
+
+    /// <summary>Writes canonical tensors that are made as they are written.</summary>
+    public static void Write(string folder, IReadOnlyList<TensorSource> canonical, SamConfig config, bool torch, bool later = false,
         Func<List<TensorSource>, List<TensorSource>>? change = null)
     {
         Directory.CreateDirectory(folder);
-        var tensors = Tensors(store);
+        var tensors = Tensors(canonical);
         if (later)
         {
             tensors = [.. tensors.Select(t => t with { Name = Later(t.Name) })];
@@ -107,25 +113,25 @@ internal static class PortWriter
         },
     };
 
-    private static List<TensorSource> Tensors(TensorStore store)
+    private static List<TensorSource> Tensors(IReadOnlyList<TensorSource> canonical)
     {
         var tensors = new List<TensorSource>();
-        foreach (string name in store.Names.Where(n => !SamCheckpoint.IsAdapter(n)))
+        foreach (var tensor in canonical.Where(t => !SamCheckpoint.IsAdapter(t.Name)))
         {
-            store.TryGet(name, out var tensor);
+            string name = tensor.Name;
             if (name.EndsWith(".attn.v_bias", StringComparison.Ordinal))
             {
                 continue;
             }
             if (name.EndsWith(".attn.q_bias", StringComparison.Ordinal))
             {
-                store.TryGet(name.Replace("q_bias", "v_bias", StringComparison.Ordinal), out var values);
-                byte[] bias = [.. tensor!.Bytes, .. new byte[tensor.ByteLength], .. values!.Bytes];
+                var values = canonical.Single(t => t.Name == name.Replace("q_bias", "v_bias", StringComparison.Ordinal));
+                long width = tensor.Shape[0];
                 tensors.Add(new TensorSource(Rename(name.Replace("attn.q_bias", "attn.qkv.bias", StringComparison.Ordinal)),
-                    tensor.DType, [3 * tensor.Count], () => [bias]));
+                    tensor.DType, [3 * width], () => [.. tensor.Bytes(), new byte[width * tensor.DType.ByteSize()], .. values.Bytes()]));
                 continue;
             }
-            tensors.Add(TensorSource.Of(Rename(name), tensor!));
+            tensors.Add(tensor with { Name = Rename(name) });
         }
         return tensors;
     }

@@ -20,6 +20,9 @@ public sealed partial class ProcessRun : IDisposable
         _errorRead = process.StandardError.ReadToEndAsync();
     }
 
+    /// <summary>Its process id.</summary>
+    public int Id => _process.Id;
+
     /// <summary>Whether it has ended.</summary>
     public bool HasExited => _process.HasExited;
 
@@ -58,6 +61,25 @@ public sealed partial class ProcessRun : IDisposable
 
     /// <summary>Sends SIGINT, as Ctrl-C does.</summary>
     public void Interrupt() => _ = Kill(_process.Id, 2);
+
+    /// <summary>Sends SIGKILL: it ends without a chance to clear up.</summary>
+    public void Kill() => _process.Kill();
+
+    /// <summary>Bytes of memory of its own it has now, files mapped into it not counted; null when it has ended.</summary>
+    public long? AnonymousMemory()
+    {
+        const string Key = "RssAnon:";
+        try
+        {
+            string? line = File.ReadLines($"/proc/{Id}/status").FirstOrDefault(l => l.StartsWith(Key, StringComparison.Ordinal));
+            return line is null ? null : 1024 * long.Parse(line[Key.Length..].Replace("kB", "", StringComparison.Ordinal),
+                System.Globalization.CultureInfo.InvariantCulture);
+        }
+        catch (IOException)
+        {
+            return null;
+        }
+    }
 
     /// <summary>Waits for the end.</summary>
     /// <exception cref="TimeoutException">It did not end in time; the message holds what it wrote.</exception>

@@ -78,6 +78,7 @@ public static class CheckpointConverter
         }
         using var sources = new Sources(options);
         string partial = $"{output}.partial-{Environment.ProcessId}";
+        NoteLeftovers(output, sources.Notes);
         try
         {
             Directory.CreateDirectory(partial);
@@ -100,6 +101,17 @@ public static class CheckpointConverter
                 throw new CheckpointException(output, "can't be written: " + e.Message, e);
             }
             throw;
+        }
+    }
+
+    /// <summary>A conversion that was killed could not clear up; another one may still be running, so this is the user's to
+    /// decide.</summary>
+    private static void NoteLeftovers(string output, List<string> notes)
+    {
+        if (System.IO.Path.GetDirectoryName(output) is { } parent && Directory.Exists(parent))
+        {
+            notes.AddRange(Directory.EnumerateDirectories(parent, System.IO.Path.GetFileName(output) + ".partial-*")
+                .Select(left => $"{left} is from a conversion that did not end; remove it unless one is still running"));
         }
     }
 
