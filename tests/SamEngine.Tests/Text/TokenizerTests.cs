@@ -23,6 +23,23 @@ public sealed class TokenizerTests
     }
 
     [Fact]
+    public void Ids_of_instructions_are_those_of_BertTokenizer()
+    {
+        var tokenizer = QFormerTokenizer.Load(Golden.Fixture("text", "vocab.txt"));
+        using var json = JsonDocument.Parse(File.ReadAllBytes(Golden.Fixture("text", "bert_vectors.json")));
+        int count = 0;
+        foreach (var vector in json.RootElement.EnumerateArray())
+        {
+            string text = vector.GetProperty("text").GetString()!;
+            int[] Ids(string key) => [.. vector.GetProperty(key).EnumerateArray().Select(v => v.GetInt32())];
+            Assert.True(Ids("ids").SequenceEqual(tokenizer.EncodeToIds(text)), text);
+            Assert.True(Ids("instruction").SequenceEqual(tokenizer.EncodeInstruction(text)), text);
+            count++;
+        }
+        Assert.True(count > 50);
+    }
+
+    [Fact]
     public void Long_texts_are_quick()
     {
         var tokenizer = VicunaTokenizer.Load(Golden.Fixture("text", "tokenizer.model"));
