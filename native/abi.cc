@@ -5,6 +5,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <system_error>
 
 #include "include/samengine_cpu.h"
 #include "kernels/kernels.h"
@@ -73,6 +74,8 @@ SAM_API int32_t sam_cpu_create(int32_t isa, int32_t threads, sam_context** conte
     return SAM_OK;
   } catch (const std::bad_alloc&) {
     return SAM_OUT_OF_MEMORY;
+  } catch (const std::system_error&) {
+    return SAM_OUT_OF_MEMORY;  // of threads
   } catch (...) {
     return SAM_INVALID;
   }

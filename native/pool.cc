@@ -18,19 +18,29 @@ constexpr int kSpins = 2000;
 }  // namespace
 
 Pool::Pool(int threads) : scratch_(threads) {
-  for (int i = 1; i < threads; i++) {
-    workers_.emplace_back([this, i] { Worker(i); });
+  try {
+    for (int i = 1; i < threads; i++) {
+      workers_.emplace_back([this, i] { Worker(i); });
+    }
+  } catch (...) {
+    // The system gives no more threads. A started thread that nobody joins would end the process.
+    Stop();
+    throw;
   }
 }
 
 Pool::~Pool() {
+  Stop();
+  for (auto& scratch : scratch_) std::free(scratch.memory);
+}
+
+void Pool::Stop() {
   {
     std::lock_guard<std::mutex> lock(sleep_mutex_);
     stop_.store(true);
   }
   wake_.notify_all();
   for (auto& worker : workers_) worker.join();
-  for (auto& scratch : scratch_) std::free(scratch.memory);
 }
 
 bool Pool::Run(RangeFunction function, const void* args, int64_t count, int64_t grain,

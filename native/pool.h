@@ -35,6 +35,7 @@ class Pool {
 
   void Worker(int index);
   void Share(int index);
+  void Stop();
 
   std::mutex job_mutex_;  // one job at a time
   std::mutex sleep_mutex_;

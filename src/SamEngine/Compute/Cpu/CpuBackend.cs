@@ -8,6 +8,7 @@ namespace SamEngine.Compute.Cpu;
 /// </summary>
 internal sealed unsafe class CpuBackend : Backend
 {
+    private const int MostThreads = 1024;
     private static readonly string[] IsaNames = ["scalar", "avx2", "avx512"];
     private readonly ContextHandle _context;
 
@@ -16,12 +17,12 @@ internal sealed unsafe class CpuBackend : Backend
     /// <exception cref="BackendException">No native library, or an instruction set this machine lacks.</exception>
     public CpuBackend(int threads = 0, string? instructionSet = null)
     {
-        if (threads is < 0 or > 1024)
+        if (threads is < 0 or > MostThreads)
         {
-            throw new RequestException(nameof(SamModelOptions.Threads), $"is {threads}, expected 0 (all) to 1024");
+            throw new RequestException(nameof(SamModelOptions.Threads), $"is {threads}, expected 0 (all) to {MostThreads}");
         }
         NativeLibraryLoader.Ensure();
-        int count = threads == 0 ? Environment.ProcessorCount : threads;
+        int count = threads == 0 ? Math.Min(Environment.ProcessorCount, MostThreads) : threads;
         string? wanted = instructionSet ?? Environment.GetEnvironmentVariable("SAM_CPU_ISA");
         int isa = string.IsNullOrEmpty(wanted) ? NativeCpu.sam_cpu_best_isa() : Array.IndexOf(IsaNames, wanted);
         if (isa < 0)
@@ -35,7 +36,7 @@ internal sealed unsafe class CpuBackend : Backend
         {
             throw new BackendException("cpu", status == NativeCpu.Status.Unsupported
                 ? $"this machine has no {IsaNames[isa]}; its best is {IsaNames[NativeCpu.sam_cpu_best_isa()]}"
-                : $"can't start with {count} threads: {status}");
+                : $"can't start {count} threads: {(status == NativeCpu.Status.OutOfMemory ? "the system gives no more; ask for fewer" : status)}");
         }
         _context = new ContextHandle(context);
         Info = new BackendInfo("cpu", CpuName(), IsaNames[isa], count);

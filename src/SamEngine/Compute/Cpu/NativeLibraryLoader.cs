@@ -82,6 +82,11 @@ internal static class NativeLibraryLoader
         }
         NativeLibrary.SetDllImportResolver(typeof(NativeLibraryLoader).Assembly,
             (name, _, _) => name == NativeCpu.Library ? _handle : 0);
+        if (!NativeLibrary.TryGetExport(_handle, nameof(NativeCpu.sam_abi_version), out _))
+        {
+            _failure = $"{Tried[^1].Path} is another library: it has no {nameof(NativeCpu.sam_abi_version)}";
+            return;
+        }
         int version = NativeCpu.sam_abi_version();
         if (version != NativeCpu.AbiVersion)
         {
