@@ -112,7 +112,9 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
     {
         var config = _weights.Config;
         var input = new EngineInput(1, new float[_images.ImageLength], [0], [config.Llm.EosTokenId], Guided: Info.HasGuidance);
-        var settings = Settings(new GenerationOptions { NumBeams = 1, MaxLength = 3 }, input);
+        // The model folder's defaults are for texts; some don't go with one beam and so few tokens.
+        var settings = Settings(new GenerationOptions { NumBeams = 1, NumReturnSequences = 1, MaxLength = 3, MinLength = 0 },
+            input);
         await RunAsync(new GenerationWork(input, settings, TokenSearch.Create(settings), null, cancellationToken))
             .ConfigureAwait(false);
     }

@@ -108,6 +108,11 @@ public sealed record SamConfig
             $"llm.hidden_size {Llm.HiddenSize} does not split into {Llm.Heads} heads of even width");
         Require(Llm.Heads % Llm.KeyValueHeads == 0,
             $"llm.num_attention_heads {Llm.Heads} is not a multiple of num_key_value_heads {Llm.KeyValueHeads}");
+        // Bounds what the tables by position take.
+        Require(Llm.MaxPositions <= 1 << 20,
+            $"llm.max_position_embeddings is {Llm.MaxPositions}, expected at most {1 << 20}");
+        Require(Llm.BosTokenId < Llm.VocabularySize,
+            $"llm.bos_token_id {Llm.BosTokenId} is outside the vocabulary of {Llm.VocabularySize}");
         Require(Llm.EosTokenId < Llm.VocabularySize,
             $"llm.eos_token_id {Llm.EosTokenId} is outside the vocabulary of {Llm.VocabularySize}");
     }

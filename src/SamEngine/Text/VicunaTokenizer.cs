@@ -49,6 +49,11 @@ public sealed class VicunaTokenizer : TokenizerBase
                 _byteOfId[id] = b;
             }
         }
+        if (_byteIds.Contains(-1) && _byteIds.Any(id => id >= 0))
+        {
+            // A character of which only some bytes have a piece could not be written.
+            throw new CheckpointException(path, $"has no byte piece <0x{Array.IndexOf(_byteIds, -1):X2}>, expected all 256 or none");
+        }
         _normal = normal.GetAlternateLookup<ReadOnlySpan<char>>();
         PieceCount = count;
         _literals = new LiteralSplitter([(model.Pieces[2].Text, 2), (model.Pieces[1].Text, 1), (model.Pieces[0].Text, 0),
