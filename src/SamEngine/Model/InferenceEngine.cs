@@ -6,7 +6,8 @@ namespace SamEngine.Model;
 
 /// <summary>
 /// Runs requests on one thread of its own: each new request's pictures and prompt by themselves, then one decode step at a
-/// time for all running requests together (a row's result does not depend on the rows beside it). Requests wait while the
+/// time for all running requests together (a row's result does not depend on the rows beside it). New requests and decode
+/// steps take turns, so that a running text goes on whatever comes in. Requests wait while the
 /// key/value memory has no room for them. A request that fails or is cancelled leaves the others untouched.
 /// </summary>
 internal sealed class InferenceEngine : IDisposable
@@ -33,6 +34,7 @@ internal sealed class InferenceEngine : IDisposable
     private int _reservedBlocks;
     private int _activeRows;
     private bool _stopping;
+    private bool _decodeIsDue;
 
     public InferenceEngine(SamWeights weights, Backend backend, int cacheTokens)
     {
@@ -174,16 +176,18 @@ internal sealed class InferenceEngine : IDisposable
                         continue;
                     }
                     int blocks = BlocksFor(next);
-                    if (_active.Count > 0 && (_reservedBlocks + blocks > _pool.TotalBlocks
+                    if (_active.Count > 0 && (_decodeIsDue || _reservedBlocks + blocks > _pool.TotalBlocks
                         || _activeRows + next.DecodeRows > MostDecodeRows))
                     {
                         break;
                     }
                     work = _incoming.Dequeue();
+                    _decodeIsDue = true;
                     _reserved.Add(work, blocks);
                     _reservedBlocks += blocks;
                     return true;
                 }
+                _decodeIsDue = false;
                 if (_active.Count > 0)
                 {
                     return true;
@@ -199,23 +203,27 @@ internal sealed class InferenceEngine : IDisposable
         work.Timings.Queued = Stopwatch.GetElapsedTime(work.Submitted);
         work.Cancellation.ThrowIfCancellationRequested();
         var prompt = new KvSequence(_pool, _config.Llm.MaxPositions);
+        bool done = true;
         try
         {
             var logits = Prefill(work, prompt);
             switch (work)
             {
                 case GenerationWork generation:
-                    Begin(generation, prompt, logits);
+                    done = Begin(generation, prompt, logits);
                     break;
                 case RankingWork ranking:
                     Rank(ranking, prompt, logits);
-                    Finish(ranking);
                     break;
             }
         }
         finally
         {
             prompt.Clear();
+        }
+        if (done)
+        {
+            Finish(work);
         }
     }
 
@@ -258,7 +266,8 @@ internal sealed class InferenceEngine : IDisposable
         return logits;
     }
 
-    private void Begin(GenerationWork work, KvSequence prompt, TensorView logits)
+    /// <summary>Takes the first step; true when it was the last.</summary>
+    private bool Begin(GenerationWork work, KvSequence prompt, TensorView logits)
     {
         work.Rows = NewRows(work.DecodeRows);
         work.NextRows = NewRows(work.DecodeRows);
@@ -280,12 +289,12 @@ internal sealed class InferenceEngine : IDisposable
         }
         if (work.Search.IsDone)
         {
-            Finish(work);
-            return;
+            return true;
         }
         Reorder(work);
         _active.Add(work);
         _activeRows += work.DecodeRows;
+        return false;
     }
 
     private KvSequence[] NewRows(int count)
