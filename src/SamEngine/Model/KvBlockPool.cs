@@ -75,7 +75,13 @@ internal sealed class KvSequence(KvBlockPool pool, int mostTokens)
         int place = Length % pool.BlockSize;
         if (place == 0)
         {
-            _blocks[_count++] = pool.Take();
+            if (_count == _blocks.Length)
+            {
+                throw new InvalidOperationException($"the sequence is full with {Length} tokens");
+            }
+            // Counted only once it is there: Clear gives back what is counted.
+            _blocks[_count] = pool.Take();
+            _count++;
         }
         else if (pool.IsShared(_blocks[_count - 1]))
         {

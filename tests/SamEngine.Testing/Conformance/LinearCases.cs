@@ -47,6 +47,7 @@ internal static class LinearCases
         yield return Case("one row", 1, 1, 3 * step + (group == 0 ? 62 : 0), [33], bias: true);
         yield return Case("few rows", 1, 5, 2 * step + (group == 0 ? 31 : 0), [21], pad: 5, bias: true, residual: 2);
         yield return Case("many rows", 1, 37, 128, [70], pad: 1);
+        yield return Case("several blocks of rows and stretches of columns", 2, 197, 896, [50], bias: true, residual: 2);
         yield return Case("stacked parts", 1, 3, 128, [17, 4, 31], bias: true);
         yield return Case("batched, GELU, residual of its own", 3, 4, 128, [24], pad: 7, bias: true,
             activation: Activation.Gelu, residual: 1);

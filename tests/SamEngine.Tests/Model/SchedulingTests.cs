@@ -88,6 +88,35 @@ public sealed class SchedulingTests : IDisposable
         Assert.Equal(2 * Beams, most);
     }
 
+    [Theory]
+    [InlineData(0, 2)]
+    [InlineData(1, 1)]
+    public async Task No_more_run_side_by_side_than_there_is_room_for(int scarce, int together)
+    {
+        // Either the rows of a step are scarce or the blocks.
+        int room = scarce == 0 ? 4 : 1;
+        using var engine = new InferenceEngine(_weights, _backend, cacheTokens: 16 * room * (1 + Beams * 3));
+        int most = 0;
+        int blocks = 0;
+        engine.Trace = (name, view) =>
+        {
+            most = name == "llm_logits" ? Math.Max(most, view.Rows) : most;
+            blocks = Math.Max(blocks, engine.UsedBlocks);
+        };
+        var waiting = Enumerable.Range(0, 3).Select(_ => Text(Beams, 10)).ToList();
+        var first = Text(Beams, 10, onStep: search =>
+        {
+            if (search.Steps == 1)
+            {
+                waiting.ForEach(engine.Submit);
+            }
+        });
+        engine.Submit(first);
+        await Task.WhenAll(waiting.Select(w => w.Completion).Append(first.Completion));
+        Assert.Equal(together * Beams, most);
+        Assert.InRange(blocks, 1, together * (1 + Beams * 3));
+    }
+
     private static async Task End(InferenceEngine engine, string end)
     {
         using var cancel = new CancellationTokenSource();
