@@ -32,7 +32,7 @@ internal sealed class SceneRenderer : IDisposable
     /// <summary>Draws a scene.</summary>
     /// <param name="scene">What to draw.</param>
     /// <param name="side">Pixels.</param>
-    /// <returns>RGB bytes, [side, side, 3].</returns>
+    /// <returns>RGBA bytes, [side, side, 4], opaque.</returns>
     public byte[] Render(Scene scene, int side)
     {
         var info = new SKImageInfo(side, side, SKColorType.Rgba8888, SKAlphaType.Premul);
@@ -60,25 +60,13 @@ internal sealed class SceneRenderer : IDisposable
                 canvas.Restore();
             }
         }
-        var rgba = bitmap.GetPixelSpan();
-        byte[] rgb = new byte[side * side * 3];
-        for (int i = 0; i < side * side; i++)
-        {
-            rgba.Slice(4 * i, 3).CopyTo(rgb.AsSpan(3 * i));
-        }
-        return rgb;
+        return bitmap.GetPixelSpan().ToArray();
     }
 
     /// <summary>Draws a scene as a PNG file.</summary>
     public void WritePng(Scene scene, int side, string path)
     {
-        byte[] rgb = Render(scene, side);
-        byte[] rgba = new byte[side * side * 4];
-        for (int i = 0; i < side * side; i++)
-        {
-            rgb.AsSpan(3 * i, 3).CopyTo(rgba.AsSpan(4 * i));
-            rgba[4 * i + 3] = 255;
-        }
+        byte[] rgba = Render(scene, side);
         var handle = GCHandle.Alloc(rgba, GCHandleType.Pinned);
         try
         {

@@ -1,0 +1,88 @@
+using System.CommandLine;
+using System.Diagnostics;
+using SamEngine.Data.Mini;
+
+namespace SamEngine.Training;
+
+/// <summary>The commands: everything that makes SAM-mini.</summary>
+internal static class MiniTraining
+{
+    /// <summary>Families in the proportions of training.</summary>
+    private static readonly MiniFamily[] Mix = [MiniFamily.Group, MiniFamily.Group, MiniFamily.Group, MiniFamily.Story,
+        MiniFamily.Change, MiniFamily.Change, MiniFamily.Picture, MiniFamily.Picture];
+
+    public static RootCommand Command()
+    {
+        var work = new Option<string>("--work") { Description = "Folder of checkpoints and logs", DefaultValueFactory = _ => "training/work/base1" };
+        var seed = new Option<int>("--seed") { Description = "Seed of weights and batches", DefaultValueFactory = _ => 1 };
+        var queries = new Option<int>("--queries") { Description = "Query tokens per picture", DefaultValueFactory = _ => 4 };
+        var samples = new Option<int>("--samples") { Description = "Training samples", DefaultValueFactory = _ => 16000 };
+        var visionSteps = new Option<int>("--vision-steps") { DefaultValueFactory = _ => 2400 };
+        var languageSteps = new Option<int>("--language-steps") { DefaultValueFactory = _ => 4500 };
+        var adapterSteps = new Option<int>("--adapter-steps") { DefaultValueFactory = _ => 300 };
+        var adapterSeed = new Option<int>("--adapter-seed") { Description = "Seed of the adapters", DefaultValueFactory = _ => 1 };
+        var control = new Option<bool>("--control") { Description = "Spend the adapters' steps on unguided weights instead" };
+        var output = new Option<string?>("--out") { Description = "Model folder to write" };
+
+        var train = new Command("train", "Base without guidance, then adapters; every part that is done is only loaded")
+            { work, seed, queries, samples, visionSteps, languageSteps, adapterSteps, adapterSeed, control, output };
+        train.SetAction(parse => Train(parse.GetValue(work)!, parse.GetValue(seed), parse.GetValue(queries),
+            parse.GetValue(samples), parse.GetValue(visionSteps), parse.GetValue(languageSteps), parse.GetValue(adapterSteps),
+            parse.GetValue(adapterSeed), parse.GetValue(control), parse.GetValue(output)));
+        return new RootCommand("Trains SAM-mini") { train };
+    }
+
+    private static int Train(string work, int seed, int queries, int sampleCount, int visionSteps, int languageSteps,
+        int adapterSteps, int adapterSeed, bool control, string? output)
+    {
+        var clock = Stopwatch.StartNew();
+        var (instruction, prompt) = MiniTokenizers.Make(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(work))!, "tokenizers"));
+        var config = MiniModelConfig.Create(instruction.VocabularySize, prompt.VocabularySize, queries);
+        using var model = new TorchSam(config, seed);
+        Console.WriteLine($"{model.Parameters.Sum(p => p.Value.numel()) / 1e6:F2} M weights; drawing {sampleCount} samples");
+        var data = new TrainingData(config, instruction, prompt, Samples(1000 + seed, sampleCount));
+        // Other scenes of the same kind; the test split stays unseen.
+        var validation = new TrainingData(config, instruction, prompt, Samples(99, 800));
+        Console.WriteLine($"{data.Scenes.Count} pictures after {clock.Elapsed:hh\\:mm\\:ss}");
+
+        var vision = VisionStage.Create(model, data, validation, visionSteps, seed).Run(work);
+        var language = new LanguageStage(model, data, validation);
+        Console.WriteLine($"features after {clock.Elapsed:hh\\:mm\\:ss}");
+        language.Create("language", n => !TorchSam.IsVision(n) && !TorchSam.IsAdapter(n), guided: false, languageSteps, 1.2e-3f,
+            seed).Run(work);
+        if (control)
+        {
+            language.Create($"control-{adapterSeed}", n => !TorchSam.IsVision(n) && !TorchSam.IsAdapter(n), guided: false,
+                adapterSteps, 3e-4f, adapterSeed).Run(work);
+        }
+        else if (adapterSteps > 0)
+        {
+            Restart(model, adapterSeed);
+            language.Create($"adapters-{adapterSeed}", TorchSam.IsAdapter, guided: true, adapterSteps, 3e-3f, adapterSeed).Run(work);
+        }
+        Console.WriteLine($"after {clock.Elapsed:hh\\:mm\\:ss}");
+        if (output is not null)
+        {
+            ModelExport.Write(model, Path.Combine(Path.GetDirectoryName(Path.GetFullPath(work))!, "tokenizers"), output);
+            Console.WriteLine($"wrote {output}");
+        }
+        return 0;
+    }
+
+    /// <summary>Adapters as the reference starts them: <c>attn</c> by a linear layer's default, the exchange from zero.</summary>
+    private static void Restart(TorchSam model, int seed)
+    {
+        using var fresh = new TorchSam(model.Config, seed);
+        using var off = TorchSharp.torch.no_grad();
+        foreach (var (name, parameter) in model.Parameters.Where(p => TorchSam.IsAdapter(p.Key)))
+        {
+            parameter.copy_(fresh.Parameters[name]);
+        }
+    }
+
+    private static List<MiniSample> Samples(int seed, int count)
+    {
+        var generator = new MiniGenerator(seed, test: false);
+        return [.. Enumerable.Range(0, count).Select(i => generator.Next(Mix[i % Mix.Length], (Placement)(i / Mix.Length % 3)))];
+    }
+}

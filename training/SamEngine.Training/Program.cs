@@ -1,0 +1,4 @@
+using SamEngine.Training;
+
+TorchLibrary.Ensure();
+return MiniTraining.Command().Parse(args).Invoke();

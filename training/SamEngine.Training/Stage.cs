@@ -1,0 +1,133 @@
+using System.Diagnostics;
+using System.Globalization;
+using static TorchSharp.torch;
+
+namespace SamEngine.Training;
+
+/// <summary>A run of optimiser steps that can be stopped and taken up again at any moment. What a step sees follows from the
+/// seed and its number alone, so an interrupted run ends like an uninterrupted one.</summary>
+internal sealed class Stage
+{
+    private static readonly TimeSpan SaveEvery = TimeSpan.FromMinutes(2);
+
+    /// <summary>For files and the log.</summary>
+    public required string Name { get; init; }
+
+    public required int Steps { get; init; }
+
+    public required float LearningRate { get; init; }
+
+    /// <summary>What is trained and saved.</summary>
+    public required IReadOnlyList<KeyValuePair<string, TorchSharp.Modules.Parameter>> Trained { get; init; }
+
+    /// <summary>Loss of a step.</summary>
+    public required Func<Random, Tensor> Loss { get; init; }
+
+    public int Seed { get; init; } = 1;
+
+    public int WarmUp { get; init; } = 100;
+
+    public float WeightDecay { get; init; } = 0.02f;
+
+    /// <summary>Called now and then with the step; returns text for the log.</summary>
+    public Func<string>? Validate { get; init; }
+
+    public int ValidateEvery { get; init; } = 500;
+
+    /// <summary>Trains, or takes up where the folder's checkpoint stands, and leaves the result in the folder as
+    /// <c>{name}.safetensors</c>. A finished stage is only loaded.</summary>
+    /// <returns>Mean loss of the first and of the last twentieth of the steps made now.</returns>
+    public (double First, double Last) Run(string folder)
+    {
+        Directory.CreateDirectory(folder);
+        string done = Path.Combine(folder, Name + ".safetensors");
+        string running = Path.Combine(folder, Name + ".running.safetensors");
+        string log = Path.Combine(folder, Name + ".csv");
+        var weights = Trained.Select(p => (p.Key, (Tensor)p.Value)).ToList();
+        if (File.Exists(done))
+        {
+            Checkpoint.Load(done, weights);
+            Console.WriteLine($"{Name}: done before");
+            return (double.NaN, double.NaN);
+        }
+        foreach (var (_, parameter) in Trained)
+        {
+            parameter.requires_grad = true;
+        }
+        using var optimizer = new AdamW(Trained, WeightDecay);
+        var counter = zeros(1);
+        var state = weights.Concat(optimizer.State).Append(("step", counter)).ToList();
+        int step = 0;
+        if (File.Exists(running))
+        {
+            Checkpoint.Load(running, state);
+            step = (int)counter.item<float>();
+            Console.WriteLine($"{Name}: goes on at step {step}");
+        }
+        else
+        {
+            File.WriteAllText(log, "step,loss,seconds\n");
+        }
+        var clock = Stopwatch.StartNew();
+        var saved = Stopwatch.StartNew();
+        int from = step;
+        var losses = new List<double>();
+        double shown = 0;
+        int sinceShown = 0;
+        while (step < Steps)
+        {
+            using (NewDisposeScope())
+            {
+                var loss = Loss(new Random(HashCode(Seed, step)));
+                loss.backward();
+                step++;
+                float rate = LearningRate * Math.Min(1f, step / (float)WarmUp)
+                    * (0.05f + 0.95f * 0.5f * (1 + MathF.Cos(MathF.PI * step / Steps)));
+                optimizer.Step(step, rate);
+                double value = loss.item<float>();
+                if (!double.IsFinite(value))
+                {
+                    throw new InvalidOperationException($"{Name}: the loss of step {step} is {value}");
+                }
+                losses.Add(value);
+                shown += value;
+                sinceShown++;
+            }
+            if (step % 50 == 0 || step == Steps)
+            {
+                double perStep = clock.Elapsed.TotalSeconds / (step - from);
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{Name}: step {step}/{Steps}, loss " +
+                    $"{shown / sinceShown:F4}, {perStep:F3} s a step, {TimeSpan.FromSeconds(perStep * (Steps - step)):hh\\:mm\\:ss} left"));
+                File.AppendAllText(log, string.Create(CultureInfo.InvariantCulture,
+                    $"{step},{shown / sinceShown:F5},{clock.Elapsed.TotalSeconds:F1}\n"));
+                shown = sinceShown = 0;
+            }
+            if (Validate is not null && (step % ValidateEvery == 0 || step == Steps))
+            {
+                Console.WriteLine($"{Name}: step {step}: {Validate()}");
+            }
+            if (saved.Elapsed > SaveEvery)
+            {
+                counter.fill_(step);
+                Checkpoint.Save(running, state);
+                saved.Restart();
+            }
+        }
+        Checkpoint.Save(done, weights);
+        File.Delete(running);
+        foreach (var (_, parameter) in Trained)
+        {
+            parameter.requires_grad = false;
+        }
+        int part = Math.Max(1, losses.Count / 20);
+        return (losses.Take(part).Average(), losses.TakeLast(part).Average());
+    }
+
+    private static int HashCode(int seed, int step)
+    {
+        ulong x = (ulong)(uint)seed << 32 | (uint)step;
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9;
+        x = (x ^ x >> 27) * 0x94D049BB133111EB;
+        return (int)(x ^ x >> 31);
+    }
+}

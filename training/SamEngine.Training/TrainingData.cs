@@ -1,0 +1,118 @@
+using SamEngine.Data.Mini;
+using SamEngine.Imaging;
+using SamEngine.Model;
+using SamEngine.Text;
+
+namespace SamEngine.Training;
+
+/// <summary>A sample as numbers.</summary>
+/// <param name="First">Index of its first picture.</param>
+/// <param name="Pictures">Number of pictures.</param>
+/// <param name="Text">Ids of the instruction for the Q-Former.</param>
+/// <param name="Prompt">Ids of the instruction for the language model, start id first.</param>
+/// <param name="Answer">Ids of the answer, end id last.</param>
+/// <param name="Source">What it was made from.</param>
+internal sealed record TrainingSample(int First, int Pictures, int[] Text, int[] Prompt, int[] Answer, MiniSample Source);
+
+/// <summary>Samples with their pictures drawn, resized as the engine resizes them, and labelled patch by patch.</summary>
+internal sealed class TrainingData
+{
+    private const int DrawnSide = 224;
+
+    public TrainingData(SamConfig config, QFormerTokenizer instruction, VicunaTokenizer prompt,
+        IReadOnlyList<MiniSample> samples)
+    {
+        Side = config.Vision.ImageSize;
+        PatchesAcross = Side / config.Vision.PatchSize;
+        int first = 0;
+        var all = new List<TrainingSample>();
+        foreach (var s in samples)
+        {
+            all.Add(new TrainingSample(first, s.Scenes.Count, instruction.EncodeInstruction(s.Instruction, config.MaxTextLength),
+                prompt.EncodePrompt(s.Instruction), [.. prompt.EncodeText(s.Output), prompt.EosTokenId], s));
+            first += s.Scenes.Count;
+        }
+        Samples = all;
+        Scenes = [.. samples.SelectMany(s => s.Scenes)];
+        Pixels = new byte[Scenes.Count][];
+        Labels = new byte[Scenes.Count][];
+        using var renderer = new SceneRenderer();
+        var resize = new ThreadLocal<PillowResize>(() => new PillowResize(DrawnSide, DrawnSide, Side, Side));
+        Parallel.For(0, Scenes.Count, i =>
+        {
+            byte[] small = new byte[Side * Side * 4];
+            resize.Value!.Resize(renderer.Render(Scenes[i], DrawnSide), small);
+            Pixels[i] = small;
+            Labels[i] = PatchLabels(Scenes[i]);
+        });
+    }
+
+    /// <summary>Classes of patches: objects, activities, colours of toys, settings.</summary>
+    public static int Classes { get; } = Things.Objects.Count + Things.Activities.Count + Things.Paints.Count + Settings.All.Count;
+
+    public int Side { get; }
+
+    public int PatchesAcross { get; }
+
+    public IReadOnlyList<TrainingSample> Samples { get; }
+
+    public IReadOnlyList<Scene> Scenes { get; }
+
+    /// <summary>RGBA bytes of every picture, [side, side, 4].</summary>
+    public byte[][] Pixels { get; }
+
+    /// <summary>Class of every patch of every picture.</summary>
+    public byte[][] Labels { get; }
+
+    public static int ClassOf(Item item) => item.Index + item.Type switch
+    {
+        ItemType.Object => 0,
+        ItemType.Activity => Things.Objects.Count,
+        _ => Things.Objects.Count + Things.Activities.Count,
+    };
+
+    public static int ClassOfSetting(int setting) => Classes - Settings.All.Count + setting;
+
+    /// <summary>Normalised pictures, [indices, 3, side, side].</summary>
+    public float[] Normalized(IReadOnlyList<int> pictures)
+    {
+        var mean = ImagePreprocessor.ReferenceMean.ToArray();
+        var std = ImagePreprocessor.ReferenceStd.ToArray();
+        int plane = Side * Side;
+        float[] values = new float[pictures.Count * 3 * plane];
+        Parallel.For(0, pictures.Count, i =>
+        {
+            byte[] pixels = Pixels[pictures[i]];
+            for (int c = 0; c < 3; c++)
+            {
+                int to = (i * 3 + c) * plane;
+                for (int p = 0; p < plane; p++)
+                {
+                    values[to + p] = (pixels[4 * p + c] / 255f - mean[c]) / std[c];
+                }
+            }
+        });
+        return values;
+    }
+
+    /// <summary>A patch belongs to the topmost item that its middle lies in, else to the setting.</summary>
+    private byte[] PatchLabels(Scene scene)
+    {
+        byte[] labels = new byte[PatchesAcross * PatchesAcross];
+        Array.Fill(labels, (byte)ClassOfSetting(scene.Setting));
+        for (int p = 0; p < labels.Length; p++)
+        {
+            float x = (p % PatchesAcross + 0.5f) / PatchesAcross;
+            float y = (p / PatchesAcross + 0.5f) / PatchesAcross;
+            foreach (var item in scene.Items)
+            {
+                float reach = 0.45f * item.Size;
+                if ((x - item.X) * (x - item.X) + (y - item.Y) * (y - item.Y) < reach * reach)
+                {
+                    labels[p] = (byte)ClassOf(item);
+                }
+            }
+        }
+        return labels;
+    }
+}
