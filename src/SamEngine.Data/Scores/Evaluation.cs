@@ -126,12 +126,16 @@ public sealed class Evaluation
     /// <summary>The content of <c>eval_score.json</c>: scores of every sample, unrounded.</summary>
     public JsonArray ToEvalScoreJson() => new([.. Samples.Select(s => (JsonNode)new JsonObject
     {
-        ["id"] = long.TryParse(s.SampleId, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long id)
-            ? JsonValue.Create(id) : JsonValue.Create(s.SampleId),
+        ["id"] = IdNode(s.SampleId),
         ["rouge"] = s.Rouge,
         ["cider"] = s.Cider,
         ["bleu4"] = s.Bleu[3],
     })]);
+
+    /// <summary>Ids that are numbers are written as numbers.</summary>
+    internal static JsonValue IdNode(string id) =>
+        long.TryParse(id, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number)
+            ? JsonValue.Create(number) : JsonValue.Create(id);
 
     private static double Percent(double value) => Math.Round(value * 100 * 100, MidpointRounding.ToEven) / 100;
 }
