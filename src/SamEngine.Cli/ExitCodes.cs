@@ -1,3 +1,5 @@
+using SamEngine.Data;
+
 namespace SamEngine.Cli;
 
 /// <summary>What the command's exit codes mean; listed in the README.</summary>
@@ -9,12 +11,14 @@ internal static class ExitCodes
     public const int Checkpoint = 3;
     public const int Image = 4;
     public const int Backend = 5;
+    public const int Dataset = 6;
     public const int Cancelled = 130;
 
     public static int For(Exception error) => error switch
     {
         RequestException => Usage,
         CheckpointException => Checkpoint,
+        DatasetException => Dataset,
         ImageException => Image,
         BackendException => Backend,
         NumericException => Checkpoint,

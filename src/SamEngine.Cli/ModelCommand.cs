@@ -40,7 +40,7 @@ internal static class ModelCommand
                 MaxShardBytes = parsed.GetValue(shard) ?? 4L << 30,
             };
             var notes = await ProgressBar.RunAsync("converting", report => CheckpointConverter.Convert(options,
-                new Report<ConvertProgress>(p => report(p.BytesDone, p.BytesTotal)), cancellation));
+                new Reports<ConvertProgress>(p => report(p.BytesDone, p.BytesTotal)), cancellation));
             foreach (string note in notes)
             {
                 await Console.Error.WriteLineAsync("note: " + note);
@@ -82,10 +82,5 @@ internal static class ModelCommand
             return report.IsComplete ? ExitCodes.Success : ExitCodes.Checkpoint;
         });
         return command;
-    }
-
-    private sealed class Report<T>(Action<T> report) : IProgress<T>
-    {
-        void IProgress<T>.Report(T value) => report(value);
     }
 }

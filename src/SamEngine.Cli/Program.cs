@@ -9,7 +9,9 @@ var root = new RootCommand("Looks at several pictures at once and says what link
     verbose,
     DescribeCommand.Create(),
     RankCommand.Create(),
+    EvalCommand.Create(),
     ModelCommand.Create(),
+    DataCommand.Create(),
     BenchCommand.Create(),
     DoctorCommand.Create(),
 };

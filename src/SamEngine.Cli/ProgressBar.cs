@@ -32,3 +32,9 @@ internal static class ProgressBar
         });
     }
 }
+
+/// <summary>Progress reported at once, on the thread that makes it.</summary>
+internal sealed class Reports<T>(Action<T> report) : IProgress<T>
+{
+    void IProgress<T>.Report(T value) => report(value);
+}
