@@ -6,7 +6,7 @@ namespace SamEngine.Cli;
 /// <summary><c>sam describe</c>: pictures and a prompt in, text out as it is generated.</summary>
 internal static class DescribeCommand
 {
-    private const string DefaultPrompt = "Sum up the common factor in these pictures.";
+    public const string DefaultPrompt = "Sum up the common factor in these pictures.";
 
     public static Command Create()
     {
@@ -138,6 +138,15 @@ internal static class DescribeCommand
             }
             json.WriteEndArray();
             json.WriteBoolean("guided", result.Guided);
+            if (result.ImageWeights is { } weights)
+            {
+                json.WriteStartArray("image_weights");
+                foreach (double weight in weights)
+                {
+                    json.WriteNumberValue(weight);
+                }
+                json.WriteEndArray();
+            }
             if (result.Seed is { } seed)
             {
                 json.WriteNumber("seed", seed);

@@ -9,6 +9,7 @@ var root = new RootCommand("Looks at several pictures at once and says what link
     verbose,
     DescribeCommand.Create(),
     RankCommand.Create(),
+    ExplainCommand.Create(),
     EvalCommand.Create(),
     ModelCommand.Create(),
     DataCommand.Create(),

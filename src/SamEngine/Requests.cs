@@ -54,6 +54,10 @@ public sealed record DescribeResult
     /// <summary>Whether the pictures guided each other.</summary>
     public required bool Guided { get; init; }
 
+    /// <summary>With guidance: the part of the group's visual context that each picture made, 0 to 1, in the pictures' order (the
+    /// adaptive adjustment's weights, mean over all positions).</summary>
+    public IReadOnlyList<double>? ImageWeights { get; init; }
+
     /// <summary>Seed of the draws; null without sampling.</summary>
     public ulong? Seed { get; init; }
 
@@ -159,3 +163,28 @@ public sealed record SamModelInfo
     /// <summary>What a user should know about the checkpoint.</summary>
     public required IReadOnlyList<string> Notes { get; init; }
 }
+
+/// <summary>What the engine looked at: the answer, and maps over the patches of every picture.</summary>
+public sealed record Explanation
+{
+    /// <summary>The answer.</summary>
+    public required DescribeResult Result { get; init; }
+
+    /// <summary>Patches in a row, and rows of patches, of a picture.</summary>
+    public required int PatchesAcross { get; init; }
+
+    /// <summary>With guidance: the adaptive adjustment's weight of each picture at each patch, [pictures][patches], rows from
+    /// top to bottom; at a patch the weights of all pictures sum to 1. Empty without.</summary>
+    public required IReadOnlyList<IReadOnlyList<float>> ImageWeights { get; init; }
+
+    /// <summary>Cross-attention of the query tokens, in the order it was computed.</summary>
+    public required IReadOnlyList<CrossAttentionMap> CrossAttention { get; init; }
+}
+
+/// <summary>Where the query tokens of a layer looked.</summary>
+/// <param name="Layer">Layer of the Q-Former, from 0.</param>
+/// <param name="Stream">1: the Q-Former over one picture; 2: the W-former over the group's visual context.</param>
+/// <param name="Image">The picture; null where stream 2 is still the same for the whole group.</param>
+/// <param name="Patches">Mean over heads and queries, [patches], rows from top to bottom; with the class token's share, left
+/// out here, they sum to 1.</param>
+public sealed record CrossAttentionMap(int Layer, int Stream, int? Image, IReadOnlyList<float> Patches);

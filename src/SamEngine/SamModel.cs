@@ -182,6 +182,21 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         return result!;
     }
 
+    /// <summary>Answers a request and reports what the answer rests on; slower than <see cref="DescribeToEndAsync"/>.</summary>
+    public async Task<Explanation> ExplainAsync(DescribeRequest request, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        long start = Stopwatch.GetTimestamp();
+        var (input, preparing) = await PrepareAsync(request.Images, request.Prompt, request.Guidance, cancellationToken)
+            .ConfigureAwait(false);
+        var settings = Settings(request.Options, input);
+        var search = StreamedText.Search(settings, _promptTokenizer!);
+        var recorder = new ExplanationRecorder(_weights.Config);
+        var work = new GenerationWork(input, settings, search, null, cancellationToken) { Observer = recorder.OnStage };
+        await RunAsync(work).ConfigureAwait(false);
+        return recorder.Explain(Result(work, settings, search, preparing, start));
+    }
+
     /// <summary>Puts candidate texts in order of how well they follow pictures and prompt, best first.</summary>
     public async Task<IReadOnlyList<RankedCandidate>> RankAsync(RankRequest request,
         CancellationToken cancellationToken = default)
@@ -321,6 +336,7 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         {
             Texts = texts,
             Guided = work.Input.Guided,
+            ImageWeights = work.ImageWeights,
             Seed = settings.DoSample ? settings.Seed : null,
             Usage = new RequestUsage
             {

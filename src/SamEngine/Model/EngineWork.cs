@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using SamEngine.Compute;
 using SamEngine.Decoding;
 
 namespace SamEngine.Model;
@@ -41,6 +42,12 @@ internal abstract class EngineWork(EngineInput input, CancellationToken cancella
     public CancellationToken Cancellation { get; } = cancellation;
 
     public EngineTimings Timings { get; } = new();
+
+    /// <summary>Sees the intermediate results of this request's prompt, on the engine's thread; may read them back.</summary>
+    public Action<ComputeQueue, string, TensorView>? Observer { get; init; }
+
+    /// <summary>Guided: how much of the group's visual context each image made, the mean over all positions.</summary>
+    public double[]? ImageWeights { get; set; }
 
     public long Submitted { get; } = Stopwatch.GetTimestamp();
 

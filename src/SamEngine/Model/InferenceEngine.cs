@@ -232,16 +232,17 @@ internal sealed class InferenceEngine : IDisposable
     {
         var input = work.Input;
         var timings = work.Timings;
+        StageTrace? trace = work.Observer is { } observer ? (stage, value) => observer(_queue, stage, value) : Trace;
         int side = _config.Vision.ImageSize;
         int visualRows = input.Images * _config.QFormer.QueryTokens;
         long start = Stopwatch.GetTimestamp();
         var pixels = _workspace.Rent("pixels", ElementType.F32, input.Images, 3 * side, side);
         _queue.Upload<float>(input.Pixels, pixels);
-        var features = _weights.Vision.Encode(_queue, _workspace, pixels, Trace, work.Cancellation);
+        var features = _weights.Vision.Encode(_queue, _workspace, pixels, trace, work.Cancellation);
         timings.Vision = Lap(ref start);
         var text = _workspace.Rent("instruction", ElementType.I32, 1, 1, input.TextIds.Length);
         _queue.Upload<int>(input.TextIds, text);
-        var (visual, runs) = _weights.QFormer.Encode(_queue, _workspace, features, text, input.Guided, Trace,
+        var (visual, runs, imageWeights) = _weights.QFormer.Encode(_queue, _workspace, features, text, input.Guided, trace,
             work.Cancellation);
         timings.QFormerLayerRuns = runs;
         timings.QFormer = Lap(ref start);
@@ -259,11 +260,20 @@ internal sealed class InferenceEngine : IDisposable
         _queue.Copy(visual.Flatten(), x.SliceRows(0, visualRows));
         _weights.Llm.Embed(_queue, ids.SliceColumns(visualRows, input.PromptIds.Length),
             x.SliceRows(visualRows, input.PromptIds.Length));
-        _weights.Llm.Forward(_queue, _workspace, x, _cache, layout, Trace, work.Cancellation);
-        var logits = _weights.Llm.Logits(_queue, _workspace, x, logitRows, Trace);
+        _weights.Llm.Forward(_queue, _workspace, x, _cache, layout, trace, work.Cancellation);
+        var logits = _weights.Llm.Logits(_queue, _workspace, x, logitRows, trace);
         _queue.Synchronize();
+        work.ImageWeights = imageWeights.IsEmpty ? null : Means(imageWeights);
         timings.Prefill = Lap(ref start);
         return logits;
+    }
+
+    /// <summary>Mean of every row.</summary>
+    private double[] Means(TensorView view)
+    {
+        float[] values = new float[view.Count];
+        _queue.ReadBack<float>(view, values);
+        return [.. values.Chunk(view.Columns).Select(row => row.Average(v => (double)v))];
     }
 
     /// <summary>Takes the first step; true when it was the last.</summary>

@@ -64,9 +64,10 @@ internal sealed class QFormer
     /// <param name="guided">Whether the images of the group guide each other; off is plain InstructBLIP.</param>
     /// <param name="trace">Receives the adaptive adjustment and every layer of both streams.</param>
     /// <param name="cancellation">Looked at between layers.</param>
-    /// <returns>Visual tokens [images, query tokens, llm width] and the number of layer runs (one layer on one sequence)
-    /// it took: images * L + l + images * (k - l + 1) guided, images * L otherwise.</returns>
-    public (TensorView VisualTokens, int LayerRuns) Encode(ComputeQueue queue, Workspace workspace, TensorView features,
+    /// <returns>Visual tokens [images, query tokens, llm width]; the number of layer runs (one layer on one sequence)
+    /// it took: images * L + l + images * (k - l + 1) guided, images * L otherwise; guided, the weight of every image at every
+    /// position, F32 [1, images, positions].</returns>
+    public (TensorView VisualTokens, int LayerRuns, TensorView ImageWeights) Encode(ComputeQueue queue, Workspace workspace, TensorView features,
         TensorView textIds, bool guided, StageTrace? trace, CancellationToken cancellation)
     {
         if (guided && !HasGuidance)
@@ -76,7 +77,7 @@ internal sealed class QFormer
         int images = features.Batch;
         int width = _config.HiddenSize;
         int length = _config.QueryTokens + textIds.Columns;
-        var context = guided ? AdaptiveAdjustment(queue, workspace, features, trace) : default;
+        var (context, imageWeights) = guided ? AdaptiveAdjustment(queue, workspace, features, trace) : default;
         var embeddings = Embed(queue, workspace, textIds, trace);
 
         var stream1 = workspace.Rent("qformer.stream1", images, length, width);
@@ -96,7 +97,7 @@ internal sealed class QFormer
                     stream2 = each;
                     trace?.Invoke($"qformer.layer.{i}.stream2_in", stream2);
                 }
-                _layers[i].Run(queue, workspace, stream2, context);
+                _layers[i].Run(queue, workspace, stream2, context, trace, 2);
                 runs += stream2.Batch;
                 trace?.Invoke($"qformer.layer.{i}.stream2", stream2);
                 if (i == _config.MultipleToOneLayer)
@@ -105,7 +106,7 @@ internal sealed class QFormer
                     trace?.Invoke($"qformer.layer.{i}.stream1_in", stream1);
                 }
             }
-            _layers[i].Run(queue, workspace, stream1, features);
+            _layers[i].Run(queue, workspace, stream1, features, trace, 1);
             runs += images;
             trace?.Invoke($"qformer.layer.{i}.stream1", stream1);
         }
@@ -113,18 +114,19 @@ internal sealed class QFormer
         var tokens = workspace.Rent("qformer.visual_tokens", images, _config.QueryTokens, _llmProj.Rows);
         queue.Linear(stream1.SliceRows(0, _config.QueryTokens), _llmProj, tokens, _llmProjBias);
         trace?.Invoke("llm_proj", tokens);
-        return (tokens, runs);
+        return (tokens, runs, imageWeights);
     }
 
-    /// <summary>Part B of the paper: the visual context of the group, [1, positions, encoder width].</summary>
-    private TensorView AdaptiveAdjustment(ComputeQueue queue, Workspace workspace, TensorView features, StageTrace? trace)
+    /// <summary>Part B of the paper: the visual context of the group, [1, positions, encoder width], and the weights that made
+    /// it, [1, images, positions].</summary>
+    private (TensorView Context, TensorView Weights) AdaptiveAdjustment(ComputeQueue queue, Workspace workspace, TensorView features, StageTrace? trace)
     {
         var context = workspace.Rent("qformer.context", 1, features.Rows, features.Columns);
         var weights = workspace.Rent("qformer.attn_weights", ElementType.F32, 1, features.Batch, features.Rows);
         queue.GroupPool(features, _attnWeight, _attnBias, context, weights);
         trace?.Invoke("attn_weights", weights);
         trace?.Invoke("avg_image_embeds", context);
-        return context;
+        return (context, weights);
     }
 
     /// <summary>LayerNorm([queries; words + positions]), the same start for both streams and every image.</summary>
@@ -146,6 +148,7 @@ internal sealed class QFormer
     /// layer has it, separate feed-forward parts for queries and text.</summary>
     private sealed class Layer
     {
+        private readonly int _index;
         private readonly QFormerConfig _config;
         private readonly AttentionPart _self;
         private readonly AttentionPart? _cross;
@@ -154,6 +157,7 @@ internal sealed class QFormer
 
         public Layer(WeightLoader load, int index)
         {
+            _index = index;
             _config = load.Config.QFormer;
             string name = $"Qformer.bert.encoder.layer.{index}.";
             _self = new AttentionPart(load, name + "attention.", _config.HiddenSize);
@@ -166,13 +170,20 @@ internal sealed class QFormer
         }
 
         /// <summary>Runs the layer in place on x [b, queries + words, width] against features [b or 1, positions,
-        /// encoder width].</summary>
-        public void Run(ComputeQueue queue, Workspace workspace, TensorView x, TensorView features)
+        /// encoder width]. The trace receives the cross-attention, F32 [b * heads, queries, positions].</summary>
+        public void Run(ComputeQueue queue, Workspace workspace, TensorView x, TensorView features, StageTrace? trace,
+            int stream)
         {
             int queries = _config.QueryTokens;
             _self.RunSelf(queue, workspace, x);
             var queryRows = x.SliceRows(0, queries);
-            _cross?.RunCross(queue, workspace, queryRows, features);
+            if (_cross is not null)
+            {
+                var probabilities = trace is null ? default : workspace.Rent("qformer.cross_attention", ElementType.F32,
+                    x.Batch * _config.Heads, queries, features.Rows);
+                _cross.RunCross(queue, workspace, queryRows, features, probabilities);
+                trace?.Invoke($"qformer.layer.{_index}.stream{stream}.cross_attention", probabilities);
+            }
             _query.Run(queue, workspace, queryRows);
             _text.Run(queue, workspace, x.SliceRows(queries, x.Rows - queries));
         }
@@ -211,21 +222,23 @@ internal sealed class QFormer
             Attend(queue, workspace, x, keyValue);
         }
 
-        public void RunCross(ComputeQueue queue, Workspace workspace, TensorView x, TensorView features)
+        public void RunCross(ComputeQueue queue, Workspace workspace, TensorView x, TensorView features,
+            TensorView probabilities)
         {
             var keyValue = workspace.Rent("qformer.cross_kv", features.Batch, features.Rows, 2 * x.Columns);
             queue.Linear(features, _keyValue, keyValue, _keyValueBias);
-            Attend(queue, workspace, x, features.Batch == x.Batch ? keyValue : keyValue.RepeatBatch(x.Batch));
+            Attend(queue, workspace, x, features.Batch == x.Batch ? keyValue : keyValue.RepeatBatch(x.Batch), probabilities);
         }
 
-        private void Attend(ComputeQueue queue, Workspace workspace, TensorView x, TensorView keyValue)
+        private void Attend(ComputeQueue queue, Workspace workspace, TensorView x, TensorView keyValue,
+            TensorView probabilities = default)
         {
             int width = x.Columns;
             var q = workspace.Rent("qformer.q", x.Batch, x.Rows, width);
             var attended = workspace.Rent("qformer.attended", x.Batch, x.Rows, width);
             queue.Linear(x, _query, q, _queryBias);
             queue.Attention(q, keyValue.SliceColumns(0, width), keyValue.SliceColumns(width, width), _config.Heads,
-                1 / MathF.Sqrt(_config.HeadDim), attended);
+                1 / MathF.Sqrt(_config.HeadDim), attended, probabilities);
             queue.Linear(attended, _dense, x, _denseBias, residual: x);
             queue.LayerNorm(x, _gain, _bias, _config.LayerNormEps, x);
         }

@@ -53,7 +53,7 @@ public sealed class ExchangeLayerTests
         queue.Upload<float>(features, featureBuffer.View(1, features.Length));
         queue.Upload<int>(text, textBuffer.View(1, text.Length));
 
-        var (view, runs) = weights.QFormer.Encode(queue, workspace, featureBuffer.View(images, Positions, width),
+        var (view, runs, _) = weights.QFormer.Encode(queue, workspace, featureBuffer.View(images, Positions, width),
             textBuffer.View(1, text.Length), guided: true, null, default);
         float[] actual = new float[view.Count];
         queue.ReadBack<float>(view, actual);

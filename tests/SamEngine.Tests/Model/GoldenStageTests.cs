@@ -61,6 +61,11 @@ public sealed class GoldenStageTests
 
         public void OnStage(string stage, TensorView value)
         {
+            if (stage.EndsWith(".cross_attention", StringComparison.Ordinal))
+            {
+                // By head; the official code records none.
+                return;
+            }
             float[] actual = new float[value.Count];
             queue.ReadBack<float>(value, actual);
             int images = golden.Images(name);
