@@ -29,7 +29,15 @@ internal static class MiniTraining
         train.SetAction(parse => Train(parse.GetValue(work)!, parse.GetValue(seed), parse.GetValue(queries),
             parse.GetValue(samples), parse.GetValue(visionSteps), parse.GetValue(languageSteps), parse.GetValue(adapterSteps),
             parse.GetValue(adapterSeed), parse.GetValue(control), parse.GetValue(output)));
-        return new RootCommand("Trains SAM-mini") { train };
+        var folder = new Argument<string>("model") { Description = "Model folder" };
+        var record = new Option<string?>("--record") { Description = "File for the logits" };
+        var parity = new Command("parity", "Compare the logits of TorchSharp and of the engine") { folder, record };
+        parity.SetAction(parse =>
+        {
+            double worst = ParityCheck.Run(parse.GetRequiredValue(folder), parse.GetValue(record));
+            Console.WriteLine($"{ParitySamples.Count} samples, largest difference {worst:G3}");
+        });
+        return new RootCommand("Trains SAM-mini") { train, parity };
     }
 
     private static int Train(string work, int seed, int queries, int sampleCount, int visionSteps, int languageSteps,
