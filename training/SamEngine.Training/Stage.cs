@@ -36,7 +36,7 @@ internal sealed class Stage
 
     /// <summary>Trains, or takes up where the folder's checkpoint stands, and leaves the result in the folder as
     /// <c>{name}.safetensors</c>. A finished stage is only loaded.</summary>
-    /// <returns>Mean loss of the first and of the last twentieth of the steps made now.</returns>
+    /// <returns>Mean loss of the first and of the last quarter of the steps made now.</returns>
     public (double First, double Last) Run(string folder)
     {
         Directory.CreateDirectory(folder);
@@ -119,7 +119,7 @@ internal sealed class Stage
         {
             parameter.requires_grad = false;
         }
-        int part = Math.Max(1, losses.Count / 20);
+        int part = Math.Max(1, losses.Count / 4);
         return (losses.Take(part).Average(), losses.TakeLast(part).Average());
     }
 
