@@ -7,72 +7,116 @@ namespace SamEngine.Training;
 /// <summary>Teaches Q-Former, projector and language model, or only the adapters, on vision features computed once.</summary>
 internal sealed class LanguageStage
 {
-    /// <summary>Pictures in a step.</summary>
-    private const int BatchPictures = 120;
+    /// <summary>Pictures in each half of a step.</summary>
+    private const int HalfPictures = 60;
+
+    /// <summary>Training validates on this many pictures of a batch at a time.</summary>
+    private const int ValidationBatch = 48;
 
     private readonly TorchSam _model;
+    private readonly ScenePool _pool;
     private readonly TrainingData _data;
-    private readonly TrainingData _validation;
+    private readonly IReadOnlyList<TrainingSample> _validation;
     private readonly Tensor _features;
     private readonly Tensor _validationFeatures;
-    private readonly List<TrainingSample>[] _bySize;
 
-    public LanguageStage(TorchSam model, TrainingData data, TrainingData validation)
+    /// <param name="model">What is trained.</param>
+    /// <param name="pool">Scenes to compose from.</param>
+    /// <param name="data">The pool's pictures.</param>
+    /// <param name="validationData">Other pictures.</param>
+    /// <param name="validation">Samples of the other pictures.</param>
+    public LanguageStage(TorchSam model, ScenePool pool, TrainingData data, TrainingData validationData,
+        IReadOnlyList<TrainingSample> validation)
     {
         _model = model;
+        _pool = pool;
         _data = data;
         _validation = validation;
         _features = Features(model, data);
-        _validationFeatures = Features(model, validation);
-        _bySize = [.. Enumerable.Range(0, 6).Select(n => data.Samples.Where(s => s.Pictures == n).ToList())];
+        _validationFeatures = Features(model, validationData);
     }
 
-    public Stage Create(string name, Func<string, bool> trains, bool guided, int steps, float learningRate, int seed,
-        Func<TrainingSample, bool>? which = null)
+    /// <summary>Teaches the queries to carry everything that a picture shows, whatever is asked: a linear head, thrown away
+    /// afterwards, reads it off the projected tokens.</summary>
+    public Stage CreateQueries(int steps, int seed)
     {
-        var pools = which is null ? _bySize : [.. _bySize.Select(p => p.Where(which).ToList())];
-        int total = pools.Sum(p => p.Count);
+        const int Batch = 128;
+        var config = _model.Config;
+        int width = config.QFormer.QueryTokens * config.Llm.HiddenSize;
+        var head = new TorchSharp.Modules.Parameter(zeros(TrainingData.Classes, width));
+        var bias = new TorchSharp.Modules.Parameter(zeros(TrainingData.Classes));
+        Tensor Logits(Tensor features, IReadOnlyList<TrainingSample> samples)
+        {
+            int[] pictures = [.. samples.Select(s => s.Pictures[0])];
+            var (text, mask) = Text(samples);
+            var visual = _model.QFormer(Images(features, pictures, 1), text, mask, guided: false);
+            return F.linear(visual.reshape(pictures.Length, width), head, bias);
+        }
         return new Stage
         {
-            Name = name,
+            Name = "queries",
             Steps = steps,
             Seed = seed,
-            LearningRate = learningRate,
-            Trained = [.. _model.Parameters.Where(p => trains(p.Key))],
-            Validate = () => Accuracy(guided),
-            ValidateEvery = Math.Min(500, steps),
+            LearningRate = 1.5e-3f,
+            Trained = [.. _model.Parameters.Where(p => (p.Key.StartsWith("Qformer.", StringComparison.Ordinal)
+                || p.Key.StartsWith("llm_proj.", StringComparison.Ordinal) || p.Key == "query_tokens") && !TorchSam.IsAdapter(p.Key)),
+                new("head.weight", head), new("head.bias", bias)],
             Loss = random =>
             {
-                // A size by the number of its samples, then samples of it.
-                int pick = random.Next(total);
-                int size = 0;
-                while (pick >= pools[size].Count)
+                // The pictures of any question, one by one.
+                var samples = Enumerable.Range(0, Batch).Select(_ =>
                 {
-                    pick -= pools[size++].Count;
-                }
-                var pool = pools[size];
-                var batch = Enumerable.Range(0, Math.Max(1, Math.Min(64, BatchPictures / size)))
-                    .Select(_ => pool[random.Next(pool.Count)]).ToList();
-                return Loss(batch, _features, guided, random, out _);
+                    var (sample, pictures) = _pool.Compose((MiniFamily)random.Next(4), Placement.Free, random.Next(2, 4), random);
+                    return _data.Encode(sample, [pictures[random.Next(pictures.Length)]]);
+                }).ToList();
+                var present = tensor(_data.Present([.. samples.Select(s => s.Pictures[0])])).reshape(Batch, TrainingData.Classes);
+                return 10 * F.binary_cross_entropy_with_logits(Logits(_features, samples), present);
             },
         };
     }
+
+    /// <summary>Teaches to answer.</summary>
+    /// <param name="name">For files and the log.</param>
+    /// <param name="trains">Which parameters.</param>
+    /// <param name="guided">Whether the images of a group guide each other.</param>
+    /// <param name="steps">Optimiser steps.</param>
+    /// <param name="learningRate">The largest.</param>
+    /// <param name="seed">Of batches.</param>
+    public Stage Create(string name, Func<string, bool> trains, bool guided, int steps, float learningRate, int seed) => new()
+    {
+        Name = name,
+        Steps = steps,
+        Seed = seed,
+        LearningRate = learningRate,
+        Trained = [.. _model.Parameters.Where(p => trains(p.Key))],
+        Validate = () => Accuracy(guided),
+        ValidateEvery = Math.Min(500, steps),
+        LossAt = (random, progress) =>
+        {
+            // Two halves, so that short questions need not be padded to the length of stories.
+            var a = Half(Pick(random, guided ? 1 : progress), guided, random);
+            var b = Half(Pick(random, guided ? 1 : progress), guided, random);
+            return (a + b) / 2;
+        },
+    };
 
     /// <summary>Share of validation samples whose answer comes out to the last token, by family and placement.</summary>
     public string Accuracy(bool guided)
     {
         using var off = no_grad();
         var right = new Dictionary<string, (int Right, int All)>(StringComparer.Ordinal);
-        foreach (var size in _validation.Samples.GroupBy(s => s.Pictures))
+        foreach (var size in _validation.GroupBy(s => (s.Pictures.Length, s.Source.Family)))
         {
-            foreach (var batch in size.Chunk(64))
+            foreach (var batch in size.Chunk(ValidationBatch))
             {
                 using var scope = NewDisposeScope();
-                Loss(batch, _validationFeatures, guided, null, out bool[] exact);
+                bool[] exact = Exact(batch, guided);
                 for (int i = 0; i < batch.Length; i++)
                 {
                     var source = batch[i].Source;
-                    foreach (string key in (string[])[$"{source.Family}", $"{source.Family}/{source.Placement}"])
+                    string[] keys = source.Family is MiniFamily.Group or MiniFamily.Story
+                        ? [$"{source.Family}", $"{source.Family}/{source.Placement}"] : [$"{source.Family}"];
+                    foreach (string key in keys)
                     {
                         var (r, a) = right.GetValueOrDefault(key);
                         right[key] = (r + (exact[i] ? 1 : 0), a + 1);
@@ -84,57 +128,88 @@ internal sealed class LanguageStage
             .Select(r => $"{r.Key} {100.0 * r.Value.Right / r.Value.All:F1} %"));
     }
 
-    /// <summary>Mean loss of the answers' tokens. With a random source the pictures of groups are shuffled: their order says
-    /// nothing.</summary>
-    private Tensor Loss(IReadOnlyList<TrainingSample> batch, Tensor features, bool guided, Random? random, out bool[] exact)
+    /// <summary>A family; from mostly single pictures to mostly groups as training goes on.</summary>
+    private static MiniFamily Pick(Random random, double progress)
+    {
+        double pictures = 0.6 - 0.5 * Math.Min(1, progress / 0.6);
+        double x = random.NextDouble();
+        if (x < pictures)
+        {
+            return MiniFamily.Picture;
+        }
+        double rest = (x - pictures) / (1 - pictures);
+        return rest < 0.45 ? MiniFamily.Group : rest < 0.7 ? MiniFamily.Story : MiniFamily.Change;
+    }
+
+    private Tensor Half(MiniFamily family, bool guided, Random random)
+    {
+        int size = family switch
+        {
+            MiniFamily.Picture => 1,
+            MiniFamily.Change => 2,
+            _ => random.Next(2, 6),
+        };
+        var batch = Enumerable.Range(0, HalfPictures / Math.Max(2, size)).Select(_ =>
+        {
+            var (sample, pictures) = _pool.Compose(family, (Placement)random.Next(3), size, random);
+            return _data.Encode(sample, pictures);
+        }).ToList();
+        var (logits, targets) = Answers(batch, _features, guided);
+        return F.cross_entropy(logits, targets);
+    }
+
+    private bool[] Exact(IReadOnlyList<TrainingSample> batch, bool guided)
+    {
+        var (logits, targets) = Answers(batch, _validationFeatures, guided);
+        bool[] right = [.. logits.argmax(-1).eq(targets).data<bool>()];
+        int at = 0;
+        return [.. batch.Select(s => Enumerable.Range(0, s.Answer.Length).Count(_ => right[at++]) == s.Answer.Length)];
+    }
+
+    /// <summary>Logits of all tokens of all answers, one sample after the other, and the tokens.</summary>
+    private (Tensor Logits, Tensor Targets) Answers(IReadOnlyList<TrainingSample> batch, Tensor features, bool guided)
     {
         int n = batch.Count;
-        int pictures = batch[0].Pictures;
-        long[] chosen = [.. batch.SelectMany(s =>
-        {
-            long[] order = [.. Enumerable.Range(s.First, s.Pictures).Select(i => (long)i)];
-            if (random is not null && s.Source.Family == MiniFamily.Group)
-            {
-                random.Shuffle(order);
-            }
-            return order;
-        })];
-        var image = features.index_select(0, tensor(chosen)).to(ScalarType.Float32)
-            .reshape(n, pictures, features.shape[1], features.shape[2]);
-        int words = batch.Max(s => s.Text.Length);
-        long[] text = new long[n * words];
-        bool[] mask = new bool[n * words];
+        int pictures = batch[0].Pictures.Length;
+        var (text, mask) = Text(batch);
+        var visual = _model.QFormer(Images(features, [.. batch.SelectMany(s => s.Pictures)], pictures), text, mask, guided);
         int most = batch.Max(s => s.Prompt.Length + s.Answer.Length - 1);
         long[] ids = new long[n * most];
-        long[] targets = new long[n * most];
-        Array.Fill(targets, -100);
+        var rows = new List<long>();
         for (int i = 0; i < n; i++)
         {
-            var s = batch[i];
-            for (int k = 0; k < s.Text.Length; k++)
-            {
-                text[i * words + k] = s.Text[k];
-                mask[i * words + k] = true;
-            }
-            int[] all = [.. s.Prompt, .. s.Answer];
+            int[] all = [.. batch[i].Prompt, .. batch[i].Answer];
             for (int k = 0; k < all.Length - 1; k++)
             {
                 ids[i * most + k] = all[k];
-                if (k >= s.Prompt.Length - 1)
-                {
-                    targets[i * most + k] = all[k + 1];
-                }
+            }
+            long first = i * (visual.shape[1] + most) + visual.shape[1] + batch[i].Prompt.Length - 1;
+            rows.AddRange(Enumerable.Range(0, batch[i].Answer.Length).Select(k => first + k));
+        }
+        var hidden = _model.LlmHidden(visual, tensor(ids).reshape(n, most));
+        var logits = _model.LmHead(hidden.reshape(-1, hidden.shape[2]).index_select(0, tensor(rows.ToArray())));
+        return (logits, tensor(batch.SelectMany(s => s.Answer).Select(t => (long)t).ToArray()));
+    }
+
+    /// <summary>[groups, pictures, positions, width].</summary>
+    private static Tensor Images(Tensor features, int[] chosen, int pictures) =>
+        features.index_select(0, tensor(chosen.Select(i => (long)i).ToArray())).to(ScalarType.Float32)
+            .reshape(chosen.Length / pictures, pictures, features.shape[1], features.shape[2]);
+
+    private static (Tensor Ids, Tensor Mask) Text(IReadOnlyList<TrainingSample> batch)
+    {
+        int words = batch.Max(s => s.Text.Length);
+        long[] text = new long[batch.Count * words];
+        bool[] mask = new bool[batch.Count * words];
+        for (int i = 0; i < batch.Count; i++)
+        {
+            for (int k = 0; k < batch[i].Text.Length; k++)
+            {
+                text[i * words + k] = batch[i].Text[k];
+                mask[i * words + k] = true;
             }
         }
-        var visual = _model.QFormer(image, tensor(text).reshape(n, words), tensor(mask).reshape(n, words), guided);
-        var logits = _model.Llm(visual, tensor(ids).reshape(n, most))[.., (int)visual.shape[1]..];
-        var target = tensor(targets).reshape(n, most);
-        exact = [];
-        if (random is null)
-        {
-            exact = logits.argmax(-1).eq(target).logical_or(target.eq(-100)).all(1).data<bool>().ToArray();
-        }
-        return F.cross_entropy(logits.reshape(-1, logits.shape[^1]), target.reshape(-1), ignore_index: -100);
+        return (tensor(text).reshape(batch.Count, words), tensor(mask).reshape(batch.Count, words));
     }
 
     /// <summary>fp16 features of all pictures, [pictures, tokens, width].</summary>

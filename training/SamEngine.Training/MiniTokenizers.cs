@@ -8,7 +8,7 @@ namespace SamEngine.Training;
 /// <summary>The two tokenizers of SAM-mini, made from the texts of its training data: real formats, small vocabularies.</summary>
 internal static partial class MiniTokenizers
 {
-    private const int SentencePieces = 900;
+    private const int SentencePieces = 1500;
 
     /// <summary>Makes tokenizer.model and vocab.txt in a folder, where they are not there yet.</summary>
     public static (QFormerTokenizer Instruction, VicunaTokenizer Prompt) Make(string folder)

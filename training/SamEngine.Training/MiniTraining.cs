@@ -1,23 +1,24 @@
 using System.CommandLine;
 using System.Diagnostics;
 using SamEngine.Data.Mini;
+using SamEngine.Model;
+using SamEngine.Text;
 
 namespace SamEngine.Training;
 
 /// <summary>The commands: everything that makes SAM-mini.</summary>
 internal static class MiniTraining
 {
-    /// <summary>Families in the proportions of training.</summary>
-    private static readonly MiniFamily[] Mix = [MiniFamily.Group, MiniFamily.Group, MiniFamily.Group, MiniFamily.Story,
-        MiniFamily.Change, MiniFamily.Change, MiniFamily.Picture, MiniFamily.Picture];
+    private const int ValidationSamples = 1000;
 
     public static RootCommand Command()
     {
         var work = new Option<string>("--work") { Description = "Folder of checkpoints and logs", DefaultValueFactory = _ => "training/work/base1" };
         var seed = new Option<int>("--seed") { Description = "Seed of weights and batches", DefaultValueFactory = _ => 1 };
         var queries = new Option<int>("--queries") { Description = "Query tokens per picture", DefaultValueFactory = _ => 4 };
-        var samples = new Option<int>("--samples") { Description = "Training samples", DefaultValueFactory = _ => 16000 };
-        var visionSteps = new Option<int>("--vision-steps") { DefaultValueFactory = _ => 2400 };
+        var pictures = new Option<int>("--pictures") { Description = "Pictures to draw", DefaultValueFactory = _ => 48000 };
+        var visionSteps = new Option<int>("--vision-steps") { DefaultValueFactory = _ => 3000 };
+        var queriesSteps = new Option<int>("--queries-steps") { DefaultValueFactory = _ => 1000 };
         var languageSteps = new Option<int>("--language-steps") { DefaultValueFactory = _ => 4500 };
         var adapterSteps = new Option<int>("--adapter-steps") { DefaultValueFactory = _ => 300 };
         var adapterSeed = new Option<int>("--adapter-seed") { Description = "Seed of the adapters", DefaultValueFactory = _ => 1 };
@@ -25,9 +26,10 @@ internal static class MiniTraining
         var output = new Option<string?>("--out") { Description = "Model folder to write" };
 
         var train = new Command("train", "Base without guidance, then adapters; every part that is done is only loaded")
-            { work, seed, queries, samples, visionSteps, languageSteps, adapterSteps, adapterSeed, control, output };
+            { work, seed, queries, pictures, visionSteps, queriesSteps, languageSteps, adapterSteps, adapterSeed, control, output };
         train.SetAction(parse => Train(parse.GetValue(work)!, parse.GetValue(seed), parse.GetValue(queries),
-            parse.GetValue(samples), parse.GetValue(visionSteps), parse.GetValue(languageSteps), parse.GetValue(adapterSteps),
+            parse.GetValue(pictures), parse.GetValue(visionSteps), parse.GetValue(queriesSteps), parse.GetValue(languageSteps),
+            parse.GetValue(adapterSteps),
             parse.GetValue(adapterSeed), parse.GetValue(control), parse.GetValue(output)));
         var folder = new Argument<string>("model") { Description = "Model folder" };
         var record = new Option<string?>("--record") { Description = "File for the logits" };
@@ -52,12 +54,14 @@ internal static class MiniTraining
             var (instruction, prompt) = MiniTokenizers.Make(work.FullName);
             var config = MiniModelConfig.Create(instruction.VocabularySize, prompt.VocabularySize, queryTokens: 2);
             using var model = new TorchSam(config, seed: 1);
-            var data = new TrainingData(config, instruction, prompt, Samples(1, 240));
+            var pool = new ScenePool(1, 3600, 100);
+            var data = new TrainingData(config, instruction, prompt, pool.Scenes);
+            var (validationData, validation) = Validation(config, instruction, prompt, 40);
             var language = default(LanguageStage);
             foreach (var create in (Func<Stage>[])[
-                () => VisionStage.Create(model, data, data, 40, 1),
-                () => (language = new LanguageStage(model, data, data)).Create("language",
-                    n => !TorchSam.IsVision(n) && !TorchSam.IsAdapter(n), guided: false, 60, 1.2e-3f, 1),
+                () => VisionStage.Create(model, data, validationData, 40, 1),
+                () => (language = new LanguageStage(model, pool, data, validationData, validation)).CreateQueries(20, 1),
+                () => language!.Create("language", n => !TorchSam.IsVision(n) && !TorchSam.IsAdapter(n), guided: false, 60, 1.2e-3f, 1),
                 () => language!.Create("adapters", TorchSam.IsAdapter, guided: true, 20, 3e-3f, 1)])
             {
                 var stage = create();
@@ -80,22 +84,24 @@ internal static class MiniTraining
         }
     }
 
-    private static int Train(string work, int seed, int queries, int sampleCount, int visionSteps, int languageSteps,
-        int adapterSteps, int adapterSeed, bool control, string? output)
+    private static int Train(string work, int seed, int queries, int pictures, int visionSteps, int queriesSteps,
+        int languageSteps, int adapterSteps, int adapterSeed, bool control, string? output)
     {
         var clock = Stopwatch.StartNew();
         var (instruction, prompt) = MiniTokenizers.Make(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(work))!, "tokenizers"));
         var config = MiniModelConfig.Create(instruction.VocabularySize, prompt.VocabularySize, queries);
         using var model = new TorchSam(config, seed);
-        Console.WriteLine($"{model.Parameters.Sum(p => p.Value.numel()) / 1e6:F2} M weights; drawing {sampleCount} samples");
-        var data = new TrainingData(config, instruction, prompt, Samples(1000 + seed, sampleCount));
-        // Other scenes of the same kind; the test split stays unseen.
-        var validation = new TrainingData(config, instruction, prompt, Samples(99, 800));
-        Console.WriteLine($"{data.Scenes.Count} pictures after {clock.Elapsed:hh\\:mm\\:ss}");
+        Console.WriteLine($"{model.Parameters.Sum(p => p.Value.numel()) / 1e6:F2} M weights; drawing {pictures} pictures");
+        // Half of them in fours: a scene and its changes.
+        var pool = new ScenePool(1000 + seed, pictures / 2, pictures / 8);
+        var data = new TrainingData(config, instruction, prompt, pool.Scenes);
+        var (validationData, validation) = Validation(config, instruction, prompt, ValidationSamples);
+        Console.WriteLine($"drawn after {clock.Elapsed:hh\\:mm\\:ss}");
 
-        var vision = VisionStage.Create(model, data, validation, visionSteps, seed).Run(work);
-        var language = new LanguageStage(model, data, validation);
+        VisionStage.Create(model, data, validationData, visionSteps, seed).Run(work);
+        var language = new LanguageStage(model, pool, data, validationData, validation);
         Console.WriteLine($"features after {clock.Elapsed:hh\\:mm\\:ss}");
+        language.CreateQueries(queriesSteps, seed).Run(work);
         language.Create("language", n => !TorchSam.IsVision(n) && !TorchSam.IsAdapter(n), guided: false, languageSteps, 1.2e-3f,
             seed).Run(work);
         if (control)
@@ -128,9 +134,19 @@ internal static class MiniTraining
         }
     }
 
-    private static List<MiniSample> Samples(int seed, int count)
+    /// <summary>Samples as the test split's are made, of other scenes and without held-out pairs; the test split stays
+    /// unseen.</summary>
+    private static (TrainingData Data, List<TrainingSample> Samples) Validation(SamConfig config, QFormerTokenizer instruction,
+        VicunaTokenizer prompt, int count)
     {
-        var generator = new MiniGenerator(seed, test: false);
-        return [.. Enumerable.Range(0, count).Select(i => generator.Next(Mix[i % Mix.Length], (Placement)(i / Mix.Length % 3)))];
+        var generator = new MiniGenerator(99, test: false);
+        var samples = Enumerable.Range(0, count).Select(i => generator.Next((MiniFamily)(i % 4), (Placement)(i / 4 % 3))).ToList();
+        var data = new TrainingData(config, instruction, prompt, [.. samples.SelectMany(s => s.Scenes)]);
+        int first = 0;
+        return (data, [.. samples.Select(s =>
+        {
+            first += s.Scenes.Count;
+            return data.Encode(s, [.. Enumerable.Range(first - s.Scenes.Count, s.Scenes.Count)]);
+        })]);
     }
 }

@@ -21,7 +21,13 @@ internal sealed class Stage
     public required IReadOnlyList<KeyValuePair<string, TorchSharp.Modules.Parameter>> Trained { get; init; }
 
     /// <summary>Loss of a step.</summary>
-    public required Func<Random, Tensor> Loss { get; init; }
+    public Func<Random, Tensor> Loss
+    {
+        init => LossAt = (random, _) => value(random);
+    }
+
+    /// <summary>Loss of a step that depends on how far the stage has come, 0 to 1.</summary>
+    public Func<Random, double, Tensor> LossAt { get; init; } = (_, _) => throw new InvalidOperationException("no loss is set");
 
     public int Seed { get; init; } = 1;
 
@@ -78,7 +84,7 @@ internal sealed class Stage
         {
             using (NewDisposeScope())
             {
-                var loss = Loss(new Random(HashCode(Seed, step)));
+                var loss = LossAt(new Random(HashCode(Seed, step)), step / (double)Steps);
                 loss.backward();
                 step++;
                 float rate = LearningRate * Math.Min(1f, step / (float)WarmUp)

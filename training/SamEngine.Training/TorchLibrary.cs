@@ -6,10 +6,12 @@ using System.Text;
 namespace SamEngine.Training;
 
 /// <summary>
-/// Makes TorchSharp load on Debian 12. Its library wants one symbol, <c>_ZSt21ios_base_library_initv</c>, in version
-/// GLIBCXX_3.4.32 of GCC 13's libstdc++; Debian 12 has GCC 12's. In the copy of the library that lies beside this program,
-/// that symbol is made unversioned and the need for the version weak (two bytes); an empty function of that name comes from
-/// a library of one line, opened into the global scope first. Systems with a newer libstdc++ need nothing and get nothing.
+/// What TorchSharp needs before it loads: a library of two lines, opened into the global scope first.
+/// On Debian 12, TorchSharp's library wants one symbol, <c>_ZSt21ios_base_library_initv</c>, in version GLIBCXX_3.4.32 of GCC
+/// 13's libstdc++; Debian 12 has GCC 12's. In the copy of the library that lies beside this program, that symbol is made
+/// unversioned and the need for the version weak (two bytes); an empty function of that name comes from the small library.
+/// On AMD processors, the BLAS inside libtorch takes kernels without AVX-512 unless it believes the processor to be Intel's;
+/// <c>mkl_serv_intel_cpu_true</c> of the small library says so, and training takes little more than half the time.
 /// </summary>
 internal static class TorchLibrary
 {
@@ -21,18 +23,19 @@ internal static class TorchLibrary
     /// <summary>Call before TorchSharp is touched.</summary>
     public static void Ensure()
     {
-        if (!OperatingSystem.IsLinux() || HasVersion())
+        if (!OperatingSystem.IsLinux())
         {
             return;
         }
-        string library = Directory.EnumerateFiles(AppContext.BaseDirectory, "libLibTorchSharp.so", SearchOption.AllDirectories)
-            .FirstOrDefault() ?? throw new InvalidOperationException("libLibTorchSharp.so is not beside the program");
-        Patch(library);
-        string shim = Path.Combine(AppContext.BaseDirectory, "libios_base_init.so");
+        if (!HasVersion())
+        {
+            PatchLibrary();
+        }
+        string shim = Path.Combine(AppContext.BaseDirectory, "libtorch_shim.so");
         if (!File.Exists(shim))
         {
             string source = Path.ChangeExtension(shim, ".c");
-            File.WriteAllText(source, $"void {Symbol}(void) {{}}\n");
+            File.WriteAllText(source, $"void {Symbol}(void) {{}}\nint mkl_serv_intel_cpu_true(void) {{ return 1; }}\n");
             using var compiler = Process.Start("cc", ["-shared", "-fPIC", "-o", shim, source]);
             compiler.WaitForExit();
             if (compiler.ExitCode != 0)
@@ -44,6 +47,13 @@ internal static class TorchLibrary
         {
             throw new InvalidOperationException($"{shim} can't be opened");
         }
+    }
+
+    private static void PatchLibrary()
+    {
+        string library = Directory.EnumerateFiles(AppContext.BaseDirectory, "libLibTorchSharp.so", SearchOption.AllDirectories)
+            .FirstOrDefault() ?? throw new InvalidOperationException("libLibTorchSharp.so is not beside the program");
+        Patch(library);
     }
 
     /// <summary>Whether the system's libstdc++ names the version.</summary>

@@ -115,7 +115,13 @@ internal sealed class TorchSam : IDisposable
     /// <param name="visual">[groups, visual tokens, width].</param>
     /// <param name="ids">[groups, n]: what follows, padded behind.</param>
     /// <returns>[groups, visual tokens + n, vocabulary].</returns>
-    public Tensor Llm(Tensor visual, Tensor ids)
+    public Tensor Llm(Tensor visual, Tensor ids) => LmHead(LlmHidden(visual, ids));
+
+    /// <summary>Logits of hidden states, [.., width].</summary>
+    public Tensor LmHead(Tensor hidden) => Project(hidden, "llm_model.lm_head.weight");
+
+    /// <summary>What the head of the language model sees, [groups, visual tokens + n, width].</summary>
+    public Tensor LlmHidden(Tensor visual, Tensor ids)
     {
         var l = Config.Llm;
         var x = cat([visual, Rows("llm_model.model.embed_tokens.weight", ids)], 1);
@@ -131,7 +137,7 @@ internal sealed class TorchSam : IDisposable
             x = x + Project(F.silu(Project(h, name + "mlp.gate_proj.weight")) * Project(h, name + "mlp.up_proj.weight"),
                 name + "mlp.down_proj.weight");
         }
-        return Project(RmsNorm(x, "llm_model.model.norm.weight"), "llm_model.lm_head.weight");
+        return RmsNorm(x, "llm_model.model.norm.weight");
     }
 
     public void Dispose()

@@ -6,38 +6,31 @@ using SamEngine.Text;
 namespace SamEngine.Training;
 
 /// <summary>A sample as numbers.</summary>
-/// <param name="First">Index of its first picture.</param>
-/// <param name="Pictures">Number of pictures.</param>
+/// <param name="Pictures">Indices of its pictures.</param>
 /// <param name="Text">Ids of the instruction for the Q-Former.</param>
 /// <param name="Prompt">Ids of the instruction for the language model, start id first.</param>
 /// <param name="Answer">Ids of the answer, end id last.</param>
 /// <param name="Source">What it was made from.</param>
-internal sealed record TrainingSample(int First, int Pictures, int[] Text, int[] Prompt, int[] Answer, MiniSample Source);
+internal sealed record TrainingSample(int[] Pictures, int[] Text, int[] Prompt, int[] Answer, MiniSample Source);
 
-/// <summary>Samples with their pictures drawn, resized as the engine resizes them, and labelled patch by patch.</summary>
+/// <summary>Pictures drawn, resized as the engine resizes them, and labelled patch by patch.</summary>
 internal sealed class TrainingData
 {
     private const int DrawnSide = 224;
+    private readonly SamConfig _config;
+    private readonly QFormerTokenizer _instruction;
+    private readonly VicunaTokenizer _prompt;
 
-    public TrainingData(SamConfig config, QFormerTokenizer instruction, VicunaTokenizer prompt,
-        IReadOnlyList<MiniSample> samples)
+    public TrainingData(SamConfig config, QFormerTokenizer instruction, VicunaTokenizer prompt, IReadOnlyList<Scene> scenes)
     {
+        (_config, _instruction, _prompt) = (config, instruction, prompt);
         Side = config.Vision.ImageSize;
         PatchesAcross = Side / config.Vision.PatchSize;
-        int first = 0;
-        var all = new List<TrainingSample>();
-        foreach (var s in samples)
-        {
-            all.Add(new TrainingSample(first, s.Scenes.Count, instruction.EncodeInstruction(s.Instruction, config.MaxTextLength),
-                prompt.EncodePrompt(s.Instruction), [.. prompt.EncodeText(s.Output), prompt.EosTokenId], s));
-            first += s.Scenes.Count;
-        }
-        Samples = all;
-        Scenes = [.. samples.SelectMany(s => s.Scenes)];
+        Scenes = scenes;
         Pixels = new byte[Scenes.Count][];
         Labels = new byte[Scenes.Count][];
         using var renderer = new SceneRenderer();
-        var resize = new ThreadLocal<PillowResize>(() => new PillowResize(DrawnSide, DrawnSide, Side, Side));
+        using var resize = new ThreadLocal<PillowResize>(() => new PillowResize(DrawnSide, DrawnSide, Side, Side));
         Parallel.For(0, Scenes.Count, i =>
         {
             byte[] small = new byte[Side * Side * 4];
@@ -53,8 +46,6 @@ internal sealed class TrainingData
     public int Side { get; }
 
     public int PatchesAcross { get; }
-
-    public IReadOnlyList<TrainingSample> Samples { get; }
 
     public IReadOnlyList<Scene> Scenes { get; }
 
@@ -72,6 +63,27 @@ internal sealed class TrainingData
     };
 
     public static int ClassOfSetting(int setting) => Classes - Settings.All.Count + setting;
+
+    /// <summary>A sample as numbers.</summary>
+    public TrainingSample Encode(MiniSample sample, int[] pictures) => new(pictures,
+        _instruction.EncodeInstruction(sample.Instruction, _config.MaxTextLength), _prompt.EncodePrompt(sample.Instruction),
+        [.. _prompt.EncodeText(sample.Output), _prompt.EosTokenId], sample);
+
+    /// <summary>Which classes a picture shows, one after the other.</summary>
+    public float[] Present(IReadOnlyList<int> pictures)
+    {
+        float[] present = new float[pictures.Count * Classes];
+        for (int i = 0; i < pictures.Count; i++)
+        {
+            var scene = Scenes[pictures[i]];
+            present[i * Classes + ClassOfSetting(scene.Setting)] = 1;
+            foreach (var item in scene.Items)
+            {
+                present[i * Classes + ClassOf(item)] = 1;
+            }
+        }
+        return present;
+    }
 
     /// <summary>Normalised pictures, [indices, 3, side, side].</summary>
     public float[] Normalized(IReadOnlyList<int> pictures)

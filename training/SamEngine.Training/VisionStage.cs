@@ -37,18 +37,8 @@ internal static class VisionStage
             {
                 int[] chosen = [.. Enumerable.Range(0, Batch).Select(_ => random.Next(data.Scenes.Count))];
                 var (patches, whole) = Logits(data, chosen);
-                float[] present = new float[Batch * classes];
-                for (int i = 0; i < Batch; i++)
-                {
-                    var scene = data.Scenes[chosen[i]];
-                    present[i * classes + TrainingData.ClassOfSetting(scene.Setting)] = 1;
-                    foreach (var item in scene.Items)
-                    {
-                        present[i * classes + TrainingData.ClassOf(item)] = 1;
-                    }
-                }
                 return F.cross_entropy(patches.reshape(-1, classes), Targets(data, chosen))
-                    + 5 * F.binary_cross_entropy_with_logits(whole, tensor(present).reshape(Batch, classes));
+                    + 5 * F.binary_cross_entropy_with_logits(whole, tensor(data.Present(chosen)).reshape(Batch, classes));
             },
             Validate = () =>
             {
