@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Diagnostics;
+using SamEngine.Checkpoints;
 using SamEngine.Data.Mini;
 using SamEngine.Model;
 using SamEngine.Text;
@@ -21,16 +22,28 @@ internal static class MiniTraining
         var queriesSteps = new Option<int>("--queries-steps") { DefaultValueFactory = _ => 1000 };
         var languageSteps = new Option<int>("--language-steps") { DefaultValueFactory = _ => 4500 };
         var adapterSteps = new Option<int>("--adapter-steps") { DefaultValueFactory = _ => 300 };
-        var adapterSeed = new Option<int>("--adapter-seed") { Description = "Seed of the adapters", DefaultValueFactory = _ => 1 };
-        var control = new Option<bool>("--control") { Description = "Spend the adapters' steps on unguided weights instead" };
+        var adapterSeeds = new Option<int[]>("--adapter-seeds")
+        {
+            Description = "Seeds of the adapters; the model gets those of the first",
+            AllowMultipleArgumentsPerToken = true,
+            DefaultValueFactory = _ => [1],
+        };
+        var controlSeeds = new Option<int[]>("--control-seeds")
+        {
+            Description = "Seeds of controls: the adapters' steps spent on unguided weights instead",
+            AllowMultipleArgumentsPerToken = true,
+            DefaultValueFactory = _ => [],
+        };
+        var checkpoints = new Option<string?>("--checkpoints") { Description = "Folder for adapters-N.safetensors and control-N.safetensors" };
         var output = new Option<string?>("--out") { Description = "Model folder to write" };
 
         var train = new Command("train", "Base without guidance, then adapters; every part that is done is only loaded")
-            { work, seed, queries, pictures, visionSteps, queriesSteps, languageSteps, adapterSteps, adapterSeed, control, output };
+            { work, seed, queries, pictures, visionSteps, queriesSteps, languageSteps, adapterSteps, adapterSeeds,
+            controlSeeds, checkpoints, output };
         train.SetAction(parse => Train(parse.GetValue(work)!, parse.GetValue(seed), parse.GetValue(queries),
             parse.GetValue(pictures), parse.GetValue(visionSteps), parse.GetValue(queriesSteps), parse.GetValue(languageSteps),
             parse.GetValue(adapterSteps),
-            parse.GetValue(adapterSeed), parse.GetValue(control), parse.GetValue(output)));
+            parse.GetValue(adapterSeeds)!, parse.GetValue(controlSeeds)!, parse.GetValue(checkpoints), parse.GetValue(output)));
         var folder = new Argument<string>("model") { Description = "Model folder" };
         var record = new Option<string?>("--record") { Description = "File for the logits" };
         var parity = new Command("parity", "Compare the logits of TorchSharp and of the engine") { folder, record };
@@ -42,7 +55,14 @@ internal static class MiniTraining
         var quick = new Command("quick", "A minute of training in a temporary folder; fails unless the losses of vision and " +
             "language fall and the result agrees with the engine");
         quick.SetAction(_ => Quick());
-        return new RootCommand("Trains SAM-mini") { train, quick, parity };
+        var tableWork = new Option<string>("--work") { Description = "Folder of test data and answers", DefaultValueFactory = _ => "training/work/table" };
+        var samples = new Option<int>("--samples") { Description = "Samples of the test split", DefaultValueFactory = _ => 2400 };
+        var document = new Option<string?>("--document") { Description = "File whose table to replace" };
+        var table = new Command("table", "Evaluate the committed checkpoints, guided and not, and print the table")
+            { tableWork, samples, document };
+        table.SetAction((parse, _) => ExperimentTable.RunAsync([("K=4", "models/sam-mini"), ("K=1", "training/checkpoints/K=1/model")],
+            "training/checkpoints", parse.GetValue(tableWork)!, parse.GetValue(samples), parse.GetValue(document)));
+        return new RootCommand("Trains SAM-mini") { train, quick, parity, table };
     }
 
     /// <summary>Every part of the training on very little, as a check of the code and not of what it can learn.</summary>
@@ -85,7 +105,8 @@ internal static class MiniTraining
     }
 
     private static int Train(string work, int seed, int queries, int pictures, int visionSteps, int queriesSteps,
-        int languageSteps, int adapterSteps, int adapterSeed, bool control, string? output)
+        int languageSteps, int adapterSteps, int[] adapterSeeds, int[] controlSeeds,
+        string? checkpoints, string? output)
     {
         var clock = Stopwatch.StartNew();
         var (instruction, prompt) = MiniTokenizers.Make(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(work))!, "tokenizers"));
@@ -102,23 +123,39 @@ internal static class MiniTraining
         var language = new LanguageStage(model, pool, data, validationData, validation);
         Console.WriteLine($"features after {clock.Elapsed:hh\\:mm\\:ss}");
         language.CreateQueries(queriesSteps, seed).Run(work);
-        language.Create("language", n => !TorchSam.IsVision(n) && !TorchSam.IsAdapter(n), guided: false, languageSteps, 1.2e-3f,
-            seed).Run(work);
-        if (control)
+        static bool Unguided(string name) => !TorchSam.IsVision(name) && !TorchSam.IsAdapter(name);
+        void Base() => language.Create("language", Unguided, guided: false, languageSteps, 1.2e-3f, seed).Run(work);
+        void Keep(string name, Func<string, bool> which)
         {
-            language.Create($"control-{adapterSeed}", n => !TorchSam.IsVision(n) && !TorchSam.IsAdapter(n), guided: false,
-                adapterSteps, 3e-4f, adapterSeed).Run(work);
+            if (checkpoints is not null)
+            {
+                Directory.CreateDirectory(checkpoints);
+                Checkpoint.Save(Path.Combine(checkpoints, name + ".safetensors"), model.Parameters.Where(p => which(p.Key))
+                    .Select(p => (p.Key, (TorchSharp.torch.Tensor)p.Value)), TensorDType.F16);
+            }
         }
-        else if (adapterSteps > 0)
+        Base();
+        void Adapters(int adapterSeed)
         {
             Restart(model, adapterSeed);
             language.Create($"adapters-{adapterSeed}", TorchSam.IsAdapter, guided: true, adapterSteps, 3e-3f, adapterSeed).Run(work);
+        }
+        foreach (int adapterSeed in adapterSeeds.Reverse())
+        {
+            Adapters(adapterSeed);
+            Keep($"adapters-{adapterSeed}", TorchSam.IsAdapter);
         }
         Console.WriteLine($"after {clock.Elapsed:hh\\:mm\\:ss}");
         if (output is not null)
         {
             ModelExport.Write(model, Path.Combine(Path.GetDirectoryName(Path.GetFullPath(work))!, "tokenizers"), output);
             Console.WriteLine($"wrote {output}");
+        }
+        foreach (int controlSeed in controlSeeds)
+        {
+            Base();
+            language.Create($"control-{controlSeed}", Unguided, guided: false, adapterSteps, 3e-4f, controlSeed).Run(work);
+            Keep($"control-{controlSeed}", Unguided);
         }
         return 0;
     }

@@ -10,6 +10,8 @@ internal static class Wording
     public static IReadOnlyList<string> Link { get; } = Expand(
         "{What|Tell me what|Say what} do these {n} {pictures|images|photos|scenes} {have in common|share}?",
         "{Sum up|Describe|State|Name} the {common factor|common element|link|connection} {in|of|between} these {n} {pictures|images|photos|scenes}.",
+        "{Sum up|Describe|State|Name} the {common factor|common element|link|connection} {in|of|between} these {pictures|images|photos|scenes}.",
+        "{What|Tell me what|Say what} do these {pictures|images|photos|scenes} {have in common|share}?",
         "{Which|What} {element|thing|detail} {links|connects|unites} {these|the} {n} {pictures|images|photos|scenes}?",
         "{Find|Point out} what {all|every one of} the {n} {pictures|images|photos} {have in common|share}.");
 
