@@ -82,7 +82,8 @@ internal sealed class LanguageStage
     /// <param name="steps">Optimiser steps.</param>
     /// <param name="learningRate">The largest.</param>
     /// <param name="seed">Of batches.</param>
-    public Stage Create(string name, Func<string, bool> trains, bool guided, int steps, float learningRate, int seed) => new()
+    /// <param name="mix">What is asked.</param>
+    public Stage Create(string name, Func<string, bool> trains, bool guided, int steps, float learningRate, int seed, Mix mix) => new()
     {
         Name = name,
         Steps = steps,
@@ -94,8 +95,8 @@ internal sealed class LanguageStage
         LossAt = (random, progress) =>
         {
             // Two halves, so that short questions need not be padded to the length of stories.
-            var a = Half(Pick(random, guided ? 1 : progress), guided, random);
-            var b = Half(Pick(random, guided ? 1 : progress), guided, random);
+            var a = Half(mix.Pick(random, progress), guided, random);
+            var b = Half(mix.Pick(random, progress), guided, random);
             return (a + b) / 2;
         },
     };
@@ -126,19 +127,6 @@ internal sealed class LanguageStage
         }
         return string.Join(", ", right.OrderBy(r => r.Key, StringComparer.Ordinal)
             .Select(r => $"{r.Key} {100.0 * r.Value.Right / r.Value.All:F1} %"));
-    }
-
-    /// <summary>A family; from mostly single pictures to mostly groups as training goes on.</summary>
-    private static MiniFamily Pick(Random random, double progress)
-    {
-        double pictures = 0.6 - 0.5 * Math.Min(1, progress / 0.6);
-        double x = random.NextDouble();
-        if (x < pictures)
-        {
-            return MiniFamily.Picture;
-        }
-        double rest = (x - pictures) / (1 - pictures);
-        return rest < 0.45 ? MiniFamily.Group : rest < 0.7 ? MiniFamily.Story : MiniFamily.Change;
     }
 
     private Tensor Half(MiniFamily family, bool guided, Random random)
@@ -226,5 +214,31 @@ internal sealed class LanguageStage
                 .reshape(chosen.Length, 3, data.Side, data.Side)).to(ScalarType.Float16);
         }
         return all;
+    }
+}
+
+/// <summary>Shares of the families.</summary>
+/// <param name="PicturesFirst">Questions on one picture when a stage begins.</param>
+/// <param name="PicturesLast">The same when it ends.</param>
+/// <param name="Group">Of the rest: groups.</param>
+/// <param name="Story">Of the rest: stories; what remains are changes.</param>
+internal sealed record Mix(double PicturesFirst, double PicturesLast, double Group, double Story)
+{
+    /// <summary>First to read pictures.</summary>
+    public static Mix Words { get; } = new(0.6, 0.2, 0.45, 0.25);
+
+    /// <summary>Then to compare them: mostly what is hard.</summary>
+    public static Mix Comparing { get; } = new(0.2, 0.05, 0.5, 0.12);
+
+    public MiniFamily Pick(Random random, double progress)
+    {
+        double pictures = PicturesFirst + (PicturesLast - PicturesFirst) * progress;
+        double x = random.NextDouble();
+        if (x < pictures)
+        {
+            return MiniFamily.Picture;
+        }
+        double rest = (x - pictures) / (1 - pictures);
+        return rest < Group ? MiniFamily.Group : rest < Group + Story ? MiniFamily.Story : MiniFamily.Change;
     }
 }

@@ -18,10 +18,11 @@ internal static class MiniTraining
         var seed = new Option<int>("--seed") { Description = "Seed of weights and batches", DefaultValueFactory = _ => 1 };
         var queries = new Option<int>("--queries") { Description = "Query tokens per picture", DefaultValueFactory = _ => 4 };
         var pictures = new Option<int>("--pictures") { Description = "Pictures to draw", DefaultValueFactory = _ => 48000 };
-        var visionSteps = new Option<int>("--vision-steps") { DefaultValueFactory = _ => 3000 };
+        var visionSteps = new Option<int>("--vision-steps") { DefaultValueFactory = _ => 3500 };
         var queriesSteps = new Option<int>("--queries-steps") { DefaultValueFactory = _ => 1000 };
-        var languageSteps = new Option<int>("--language-steps") { DefaultValueFactory = _ => 4500 };
-        var adapterSteps = new Option<int>("--adapter-steps") { DefaultValueFactory = _ => 300 };
+        var wordsSteps = new Option<int>("--words-steps") { DefaultValueFactory = _ => 3000 };
+        var languageSteps = new Option<int>("--language-steps") { DefaultValueFactory = _ => 4000 };
+        var adapterSteps = new Option<int>("--adapter-steps") { DefaultValueFactory = _ => 400 };
         var adapterSeeds = new Option<int[]>("--adapter-seeds")
         {
             Description = "Seeds of the adapters; the model gets those of the first",
@@ -38,10 +39,11 @@ internal static class MiniTraining
         var output = new Option<string?>("--out") { Description = "Model folder to write" };
 
         var train = new Command("train", "Base without guidance, then adapters; every part that is done is only loaded")
-            { work, seed, queries, pictures, visionSteps, queriesSteps, languageSteps, adapterSteps, adapterSeeds,
+            { work, seed, queries, pictures, visionSteps, queriesSteps, wordsSteps, languageSteps, adapterSteps, adapterSeeds,
             controlSeeds, checkpoints, output };
         train.SetAction(parse => Train(parse.GetValue(work)!, parse.GetValue(seed), parse.GetValue(queries),
-            parse.GetValue(pictures), parse.GetValue(visionSteps), parse.GetValue(queriesSteps), parse.GetValue(languageSteps),
+            parse.GetValue(pictures), parse.GetValue(visionSteps), parse.GetValue(queriesSteps), parse.GetValue(wordsSteps),
+            parse.GetValue(languageSteps),
             parse.GetValue(adapterSteps),
             parse.GetValue(adapterSeeds)!, parse.GetValue(controlSeeds)!, parse.GetValue(checkpoints), parse.GetValue(output)));
         var folder = new Argument<string>("model") { Description = "Model folder" };
@@ -81,8 +83,8 @@ internal static class MiniTraining
             foreach (var create in (Func<Stage>[])[
                 () => VisionStage.Create(model, data, validationData, 40, 1),
                 () => (language = new LanguageStage(model, pool, data, validationData, validation)).CreateQueries(20, 1),
-                () => language!.Create("language", n => !TorchSam.IsVision(n) && !TorchSam.IsAdapter(n), guided: false, 60, 1.2e-3f, 1),
-                () => language!.Create("adapters", TorchSam.IsAdapter, guided: true, 20, 3e-3f, 1)])
+                () => language!.Create("language", n => !TorchSam.IsVision(n) && !TorchSam.IsAdapter(n), guided: false, 60, 1.2e-3f, 1, Mix.Words),
+                () => language!.Create("adapters", TorchSam.IsAdapter, guided: true, 20, 3e-3f, 1, Mix.Comparing)])
             {
                 var stage = create();
                 var (first, last) = stage.Run(work.FullName);
@@ -105,7 +107,7 @@ internal static class MiniTraining
     }
 
     private static int Train(string work, int seed, int queries, int pictures, int visionSteps, int queriesSteps,
-        int languageSteps, int adapterSteps, int[] adapterSeeds, int[] controlSeeds,
+        int wordsSteps, int languageSteps, int adapterSteps, int[] adapterSeeds, int[] controlSeeds,
         string? checkpoints, string? output)
     {
         var clock = Stopwatch.StartNew();
@@ -124,7 +126,7 @@ internal static class MiniTraining
         Console.WriteLine($"features after {clock.Elapsed:hh\\:mm\\:ss}");
         language.CreateQueries(queriesSteps, seed).Run(work);
         static bool Unguided(string name) => !TorchSam.IsVision(name) && !TorchSam.IsAdapter(name);
-        void Base() => language.Create("language", Unguided, guided: false, languageSteps, 1.2e-3f, seed).Run(work);
+        void Base() => language.Create("language", Unguided, guided: false, languageSteps, 1.2e-3f, seed, Mix.Comparing).Run(work);
         void Keep(string name, Func<string, bool> which)
         {
             if (checkpoints is not null)
@@ -134,11 +136,12 @@ internal static class MiniTraining
                     .Select(p => (p.Key, (TorchSharp.torch.Tensor)p.Value)), TensorDType.F16);
             }
         }
+        language.Create("words", Unguided, guided: false, wordsSteps, 1.2e-3f, seed, Mix.Words).Run(work);
         Base();
         void Adapters(int adapterSeed)
         {
             Restart(model, adapterSeed);
-            language.Create($"adapters-{adapterSeed}", TorchSam.IsAdapter, guided: true, adapterSteps, 3e-3f, adapterSeed).Run(work);
+            language.Create($"adapters-{adapterSeed}", TorchSam.IsAdapter, guided: true, adapterSteps, 3e-3f, adapterSeed, Mix.Comparing).Run(work);
         }
         foreach (int adapterSeed in adapterSeeds.Reverse())
         {
@@ -154,7 +157,7 @@ internal static class MiniTraining
         foreach (int controlSeed in controlSeeds)
         {
             Base();
-            language.Create($"control-{controlSeed}", Unguided, guided: false, adapterSteps, 3e-4f, controlSeed).Run(work);
+            language.Create($"control-{controlSeed}", Unguided, guided: false, adapterSteps, 3e-4f, controlSeed, Mix.Comparing).Run(work);
             Keep($"control-{controlSeed}", Unguided);
         }
         return 0;

@@ -9,6 +9,7 @@ namespace SamEngine.Training;
 internal sealed class ScenePool
 {
     private const int Tries = 200;
+    private static readonly ItemType[] Links = [ItemType.Object, ItemType.Toy, ItemType.Activity];
     private readonly List<int>[] _bySetting;
     private readonly Dictionary<(ItemType, int), List<(int Picture, Item Item)>> _byItem = [];
     private readonly List<(ScenePair Pair, int First)> _pairs = [];
@@ -71,7 +72,8 @@ internal sealed class ScenePool
                     int picture = random.Next(_scenes.Count);
                     return (teller.Picture(_scenes[picture]), [picture]);
                 }
-            case MiniFamily.Group when Teller.PickLink(random) is null:
+            // All kinds of links alike: the rarer ones are learnt last.
+            case MiniFamily.Group when random.Next(6) == 0:
                 return Until(() => Choose(_bySetting[random.Next(Settings.All.Count)], pictures, random), differ: false,
                     chosen => teller.SharedSetting(chosen, placement));
             default:
@@ -79,23 +81,12 @@ internal sealed class ScenePool
                     var (kind, index) = _byItem.Keys.ElementAt(0);
                     return Until(() =>
                     {
-                        kind = family == MiniFamily.Story ? ItemType.Object : Link();
+                        kind = family == MiniFamily.Story ? ItemType.Object : Links[random.Next(Links.Length)];
                         index = random.Next(Count(kind));
                         return Choose(Placed(_byItem[(kind, index)], placement, random), pictures, random);
                     }, differ: true, chosen => family == MiniFamily.Story ? teller.Story(chosen, index, placement)
                         : teller.SharedItem(chosen, kind, index, placement));
                 }
-        }
-
-        ItemType Link()
-        {
-            ItemType? type;
-            do
-            {
-                type = Teller.PickLink(random);
-            }
-            while (type is null);
-            return type.Value;
         }
 
         (MiniSample, int[]) Until(Func<int[]?> choose, bool differ, Func<IReadOnlyList<Scene>, MiniSample> tell)

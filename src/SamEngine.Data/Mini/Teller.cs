@@ -80,7 +80,7 @@ internal sealed class Teller(Random random)
             told.Output, told.Required);
     }
 
-    /// <summary>A question on one picture: half ask for everything in it, the others for the place or for one object.</summary>
+    /// <summary>A question on one picture: half ask for one object, the others for the place or for everything.</summary>
     public MiniSample Picture(Scene scene)
     {
         MiniSample Sample(IReadOnlyList<string> patterns, string output, string x = "") => new(MiniFamily.Picture,
@@ -90,7 +90,7 @@ internal sealed class Teller(Random random)
         {
             case 0:
                 return Sample(Wording.Where, Capital(phrase) + ".");
-            case 1:
+            case 1 or 2:
                 // Half of the questions are answered by yes.
                 var shown = scene.Items.Where(i => i.Type == ItemType.Object).ToList();
                 bool there = random.Next(2) == 0;
