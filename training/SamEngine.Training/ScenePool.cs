@@ -9,7 +9,10 @@ namespace SamEngine.Training;
 internal sealed class ScenePool
 {
     private const int Tries = 200;
-    private static readonly ItemType[] Links = [ItemType.Object, ItemType.Toy, ItemType.Activity];
+
+    /// <summary>More objects than other links, for there are more kinds of them to learn.</summary>
+    private static readonly ItemType[] Links = [ItemType.Object, ItemType.Object, ItemType.Object, ItemType.Toy, ItemType.Activity];
+
     private readonly List<int>[] _bySetting;
     private readonly Dictionary<(ItemType, int), List<(int Picture, Item Item)>> _byItem = [];
     private readonly List<(ScenePair Pair, int First)> _pairs = [];
@@ -72,8 +75,7 @@ internal sealed class ScenePool
                     int picture = random.Next(_scenes.Count);
                     return (teller.Picture(_scenes[picture]), [picture]);
                 }
-            // All kinds of links alike: the rarer ones are learnt last.
-            case MiniFamily.Group when random.Next(6) == 0:
+            case MiniFamily.Group when random.Next(10) == 0:
                 return Until(() => Choose(_bySetting[random.Next(Settings.All.Count)], pictures, random), differ: false,
                     chosen => teller.SharedSetting(chosen, placement));
             default:
