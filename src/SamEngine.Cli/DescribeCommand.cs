@@ -17,17 +17,17 @@ internal static class DescribeCommand
             DefaultValueFactory = _ => DefaultPrompt,
         };
         var beams = CommandOptions.Whole<int>("--beams", "Beams of the search (model's default, else 5); 1: greedy");
-        var maxLength = CommandOptions.Whole<int>("--max-length", "Most ids, the start id counted (256)");
-        var minLength = CommandOptions.Whole<int>("--min-length", "Least ids before the text may end (1)");
-        var repetition = CommandOptions.Number("--repetition-penalty", "1: off (1.5)");
-        var length = CommandOptions.Number("--length-penalty", "Power of the length that divides scores (1)");
+        var maxLength = CommandOptions.Whole<int>("--max-length", "Most ids, the start id counted (model's default, else 256)");
+        var minLength = CommandOptions.Whole<int>("--min-length", "Least ids before the text may end (model's default, else 1)");
+        var repetition = CommandOptions.Number("--repetition-penalty", "1: off (model's default, else 1.5)");
+        var length = CommandOptions.Number("--length-penalty", "Power of the length that divides scores (model's default, else 1)");
         var sample = new Option<bool?>("--sample") { Description = "Draw tokens; with several beams: beam sampling" };
-        var temperature = CommandOptions.Number("--temperature", "Of the draws (1)");
-        var topK = CommandOptions.Whole<int>("--top-k", "Draw among the best k; 0: all (50)");
-        var topP = CommandOptions.Number("--top-p", "Draw among the smallest set with this probability (0.9)");
+        var temperature = CommandOptions.Number("--temperature", "Of the draws (model's default, else 1)");
+        var topK = CommandOptions.Whole<int>("--top-k", "Draw among the best k; 0: all (model's default, else 50)");
+        var topP = CommandOptions.Number("--top-p", "Draw among the smallest set with this probability (model's default, else 0.9)");
         var seed = CommandOptions.Whole<ulong>("--seed", "Of the draws");
         var stop = new Option<string[]>("--stop") { Description = "Text that ends the generation; may be repeated" };
-        var best = CommandOptions.Whole<int>("--n-best", "Texts to return (1)");
+        var best = CommandOptions.Whole<int>("--n-best", "Texts to return (model's default, else 1)");
         var guidance = CommandOptions.Choice<Guidance>("--guidance", "Whether the pictures guide each other (auto: where the model can)");
         var json = new Option<bool>("--json") { Description = "Print one JSON object at the end instead of text" };
         var quiet = new Option<bool>("--quiet", "-q") { Description = "Nothing but the text and errors" };
