@@ -87,7 +87,7 @@ internal static class DescribeCommand
             }
             if (asJson)
             {
-                WriteJson(result!);
+                WriteJson(result!, loaded.Info.Folder);
                 return ExitCodes.Success;
             }
             await Console.Out.WriteLineAsync();
@@ -109,12 +109,13 @@ internal static class DescribeCommand
         return command;
     }
 
-    private static void WriteJson(DescribeResult result)
+    private static void WriteJson(DescribeResult result, string model)
     {
         var stream = StandardStreams.Output;
         using (var json = new Utf8JsonWriter(stream, Json.Options))
         {
             json.WriteStartObject();
+            json.WriteString("model", model);
             json.WriteString("text", result.Text);
             json.WriteStartArray("texts");
             foreach (var text in result.Texts)
