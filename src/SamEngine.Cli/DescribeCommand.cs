@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Diagnostics;
 using System.Text.Json;
 
 namespace SamEngine.Cli;
@@ -66,20 +67,24 @@ internal static class DescribeCommand
             };
             bool asJson = parsed.GetValue(json);
             DescribeResult? result = null;
-            bool begun = false;
+            // Null while there is no text, and where the whole text is empty.
+            TimeSpan? firstText = null;
             try
             {
                 await foreach (var piece in loaded.DescribeAsync(request, cancellation))
                 {
-                    if (!asJson && piece.Text.Length > 0)
+                    if (piece.Text.Length > 0)
                     {
-                        begun = true;
-                        await Console.Out.WriteAsync(piece.Text);
+                        firstText ??= SinceProcessStart();
+                        if (!asJson)
+                        {
+                            await Console.Out.WriteAsync(piece.Text);
+                        }
                     }
                     result = piece.Result;
                 }
             }
-            catch (Exception e) when (begun && e is not IOException)
+            catch (Exception e) when (!asJson && firstText is not null && e is not IOException)
             {
                 // What was streamed stays, as a whole line.
                 await Console.Out.WriteLineAsync();
@@ -87,7 +92,7 @@ internal static class DescribeCommand
             }
             if (asJson)
             {
-                WriteJson(result!, loaded.Info.Folder);
+                WriteJson(result!, loaded.Info.Folder, firstText);
                 return ExitCodes.Success;
             }
             await Console.Out.WriteLineAsync();
@@ -98,18 +103,26 @@ internal static class DescribeCommand
             if (!silent)
             {
                 var u = result.Usage;
+                string first = firstText is { } t ? $"; first text {Units.Time(t)} after the process started" : "";
                 string seeded = result.Seed is { } s ? $", seed {s}" : "";
                 await Console.Error.WriteLineAsync(
                     $"{u.InputTokens} tokens in ({u.VisualTokens} visual), {u.OutputTokens} out, guidance " +
                     $"{(result.Guided ? "on" : "off")}{seeded}; images {Units.Time(u.Images)}, vision {Units.Time(u.Vision)}, " +
-                    $"q-former {Units.Time(u.QFormer)}, prefill {Units.Time(u.Prefill)}, decode {Units.Time(u.Decode)}");
+                    $"q-former {Units.Time(u.QFormer)}, prefill {Units.Time(u.Prefill)}, decode {Units.Time(u.Decode)}{first}");
             }
             return ExitCodes.Success;
         });
         return command;
     }
 
-    private static void WriteJson(DescribeResult result, string model)
+    /// <summary>What a user waits for: starting the runtime and loading the model included.</summary>
+    private static TimeSpan SinceProcessStart()
+    {
+        using var process = Process.GetCurrentProcess();
+        return DateTime.UtcNow - process.StartTime.ToUniversalTime();
+    }
+
+    private static void WriteJson(DescribeResult result, string model, TimeSpan? firstText)
     {
         var stream = StandardStreams.Output;
         using (var json = new Utf8JsonWriter(stream, Json.Options))
@@ -164,6 +177,10 @@ internal static class DescribeCommand
             json.WriteNumber("prefill_ms", u.Prefill.TotalMilliseconds);
             json.WriteNumber("decode_ms", u.Decode.TotalMilliseconds);
             json.WriteNumber("total_ms", u.Total.TotalMilliseconds);
+            if (firstText is { } first)
+            {
+                json.WriteNumber("process_start_to_first_text_ms", first.TotalMilliseconds);
+            }
             json.WriteNumber("qformer_layer_runs", u.QFormerLayerRuns);
             json.WriteEndObject();
             json.WriteEndObject();
