@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Diagnostics;
 using System.Text.Json;
 
 namespace SamEngine.Cli;
@@ -17,17 +18,17 @@ internal static class DescribeCommand
             DefaultValueFactory = _ => DefaultPrompt,
         };
         var beams = CommandOptions.Whole<int>("--beams", "Beams of the search (model's default, else 5); 1: greedy");
-        var maxLength = CommandOptions.Whole<int>("--max-length", "Most ids, the start id counted (256)");
-        var minLength = CommandOptions.Whole<int>("--min-length", "Least ids before the text may end (1)");
-        var repetition = CommandOptions.Number("--repetition-penalty", "1: off (1.5)");
-        var length = CommandOptions.Number("--length-penalty", "Power of the length that divides scores (1)");
+        var maxLength = CommandOptions.Whole<int>("--max-length", "Most ids, the start id counted (model's default, else 256)");
+        var minLength = CommandOptions.Whole<int>("--min-length", "Least ids before the text may end (model's default, else 1)");
+        var repetition = CommandOptions.Number("--repetition-penalty", "1: off (model's default, else 1.5)");
+        var length = CommandOptions.Number("--length-penalty", "Power of the length that divides scores (model's default, else 1)");
         var sample = new Option<bool?>("--sample") { Description = "Draw tokens; with several beams: beam sampling" };
-        var temperature = CommandOptions.Number("--temperature", "Of the draws (1)");
-        var topK = CommandOptions.Whole<int>("--top-k", "Draw among the best k; 0: all (50)");
-        var topP = CommandOptions.Number("--top-p", "Draw among the smallest set with this probability (0.9)");
+        var temperature = CommandOptions.Number("--temperature", "Of the draws (model's default, else 1)");
+        var topK = CommandOptions.Whole<int>("--top-k", "Draw among the best k; 0: all (model's default, else 50)");
+        var topP = CommandOptions.Number("--top-p", "Draw among the smallest set with this probability (model's default, else 0.9)");
         var seed = CommandOptions.Whole<ulong>("--seed", "Of the draws");
         var stop = new Option<string[]>("--stop") { Description = "Text that ends the generation; may be repeated" };
-        var best = CommandOptions.Whole<int>("--n-best", "Texts to return (1)");
+        var best = CommandOptions.Whole<int>("--n-best", "Texts to return (model's default, else 1)");
         var guidance = CommandOptions.Choice<Guidance>("--guidance", "Whether the pictures guide each other (auto: where the model can)");
         var json = new Option<bool>("--json") { Description = "Print one JSON object at the end instead of text" };
         var quiet = new Option<bool>("--quiet", "-q") { Description = "Nothing but the text and errors" };
@@ -66,20 +67,24 @@ internal static class DescribeCommand
             };
             bool asJson = parsed.GetValue(json);
             DescribeResult? result = null;
-            bool begun = false;
+            // Null while there is no text, and where the whole text is empty.
+            TimeSpan? firstText = null;
             try
             {
                 await foreach (var piece in loaded.DescribeAsync(request, cancellation))
                 {
-                    if (!asJson && piece.Text.Length > 0)
+                    if (piece.Text.Length > 0)
                     {
-                        begun = true;
-                        await Console.Out.WriteAsync(piece.Text);
+                        firstText ??= SinceProcessStart();
+                        if (!asJson)
+                        {
+                            await Console.Out.WriteAsync(piece.Text);
+                        }
                     }
                     result = piece.Result;
                 }
             }
-            catch (Exception e) when (begun && e is not IOException)
+            catch (Exception e) when (!asJson && firstText is not null && e is not IOException)
             {
                 // What was streamed stays, as a whole line.
                 await Console.Out.WriteLineAsync();
@@ -87,7 +92,7 @@ internal static class DescribeCommand
             }
             if (asJson)
             {
-                WriteJson(result!);
+                WriteJson(result!, loaded.Info.Folder, firstText);
                 return ExitCodes.Success;
             }
             await Console.Out.WriteLineAsync();
@@ -98,23 +103,32 @@ internal static class DescribeCommand
             if (!silent)
             {
                 var u = result.Usage;
+                string first = firstText is { } t ? $"; first text {Units.Time(t)} after the process started" : "";
                 string seeded = result.Seed is { } s ? $", seed {s}" : "";
                 await Console.Error.WriteLineAsync(
                     $"{u.InputTokens} tokens in ({u.VisualTokens} visual), {u.OutputTokens} out, guidance " +
                     $"{(result.Guided ? "on" : "off")}{seeded}; images {Units.Time(u.Images)}, vision {Units.Time(u.Vision)}, " +
-                    $"q-former {Units.Time(u.QFormer)}, prefill {Units.Time(u.Prefill)}, decode {Units.Time(u.Decode)}");
+                    $"q-former {Units.Time(u.QFormer)}, prefill {Units.Time(u.Prefill)}, decode {Units.Time(u.Decode)}{first}");
             }
             return ExitCodes.Success;
         });
         return command;
     }
 
-    private static void WriteJson(DescribeResult result)
+    /// <summary>What a user waits for: starting the runtime and loading the model included.</summary>
+    private static TimeSpan SinceProcessStart()
+    {
+        using var process = Process.GetCurrentProcess();
+        return DateTime.UtcNow - process.StartTime.ToUniversalTime();
+    }
+
+    private static void WriteJson(DescribeResult result, string model, TimeSpan? firstText)
     {
         var stream = StandardStreams.Output;
         using (var json = new Utf8JsonWriter(stream, Json.Options))
         {
             json.WriteStartObject();
+            json.WriteString("model", model);
             json.WriteString("text", result.Text);
             json.WriteStartArray("texts");
             foreach (var text in result.Texts)
@@ -163,6 +177,10 @@ internal static class DescribeCommand
             json.WriteNumber("prefill_ms", u.Prefill.TotalMilliseconds);
             json.WriteNumber("decode_ms", u.Decode.TotalMilliseconds);
             json.WriteNumber("total_ms", u.Total.TotalMilliseconds);
+            if (firstText is { } first)
+            {
+                json.WriteNumber("process_start_to_first_text_ms", first.TotalMilliseconds);
+            }
             json.WriteNumber("qformer_layer_runs", u.QFormerLayerRuns);
             json.WriteEndObject();
             json.WriteEndObject();

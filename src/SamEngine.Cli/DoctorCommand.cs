@@ -31,6 +31,8 @@ internal static class DoctorCommand
             {
                 Console.Out.WriteLine($"  tried {probe.Path}: {probe.Outcome}");
             }
+            Console.Out.WriteLine($"default model: {BundledModel.Name}, {BundledModel.Folder}" +
+                (BundledModel.IsThere ? "" : ": not there; commands need --model DIR"));
             return code;
         });
         return command;

@@ -13,13 +13,15 @@ internal static class EvalCommand
         var output = CommandOptions.Path("--out", "Folder for pred.json, eval.json, eval_score.json; a run that was ended goes on", "-o");
         output.Required = true;
         var guidance = CommandOptions.Choice<Guidance>("--guidance", "Whether the pictures guide each other (auto: where the model can)");
+        var pictures = CommandOptions.Choice<PictureControl>("--pictures",
+            "What the model is shown; controls: blank, every picture plain grey; first, the first of a group alone (all)");
         var limit = CommandOptions.Whole<int>("--limit", "Only the first samples (all)", least: 1);
         var atOnce = CommandOptions.Whole<int>("--at-once", "Samples under way together (8)", least: 1);
         var beams = CommandOptions.Whole<int>("--beams", "Beams of the search (model's default, else 5); 1: greedy");
         var maxLength = CommandOptions.Whole<int>("--max-length", "Most ids, the start id counted (model's default, else 256)");
         var command = new Command("eval", "Answer a data set and score the answers as the reference's scripts do")
         {
-            data, output, guidance, limit, atOnce, beams, maxLength,
+            data, output, guidance, pictures, limit, atOnce, beams, maxLength,
         };
         var model = new ModelOptions();
         model.AddTo(command);
@@ -28,6 +30,7 @@ internal static class EvalCommand
             var dataset = MmLinkDataset.Open(parsed.GetRequiredValue(data));
             using var loaded = await model.LoadAsync(parsed, quiet: false, cancellation);
             var guided = parsed.GetValue(guidance) ?? Guidance.Auto;
+            var shown = parsed.GetValue(pictures) ?? PictureControl.All;
             var options = new GenerationOptions { NumBeams = parsed.GetValue(beams), MaxLength = parsed.GetValue(maxLength) };
             var run = new EvaluationRun(dataset, parsed.GetRequiredValue(output)!, new Dictionary<string, string>(StringComparer.Ordinal)
             {
@@ -36,7 +39,7 @@ internal static class EvalCommand
                 ["beams"] = Text(options.NumBeams),
                 ["max_length"] = Text(options.MaxLength),
                 ["limit"] = Text(parsed.GetValue(limit)),
-            }, parsed.GetValue(limit));
+            }, parsed.GetValue(limit), shown);
             if (run.Progress.Done > 0)
             {
                 await Console.Error.WriteLineAsync($"going on: {run.Progress.Done} of {run.Progress.Total} samples are answered");
@@ -44,7 +47,7 @@ internal static class EvalCommand
             var result = await ProgressBar.RunAsync("answering", report => run.RunAsync(
                 async (sample, cancel) => (await loaded.DescribeToEndAsync(new DescribeRequest
                 {
-                    Images = [.. dataset.PathsOf(sample).Select(SamImage.FromFile)],
+                    Images = dataset.ImagesOf(sample, shown, cancel),
                     Prompt = sample.Instruction,
                     Guidance = guided,
                     Options = options,
@@ -52,12 +55,13 @@ internal static class EvalCommand
                 parsed.GetValue(atOnce) ?? 8, new Reports<(int Done, int Total)>(p => report(p.Done, p.Total)),
                 cancellation).GetAwaiter().GetResult());
             var s = result.Scores;
+            string control = shown == PictureControl.All ? "" : $", pictures: {shown}".ToLowerInvariant();
             Console.Out.WriteLine(FormattableString.Invariant(
-                $"CIDEr {100 * s.Cider:F2}  BLEU-4 {100 * s.Bleu[3]:F2}  ROUGE-L {100 * s.Rouge:F2}  ({s.Samples.Count} samples)"));
+                $"CIDEr {100 * s.Cider:F2}  BLEU-4 {100 * s.Bleu[3]:F2}  ROUGE-L {100 * s.Rouge:F2}  ({s.Samples.Count} samples{control})"));
             foreach (var family in result.Accuracy)
             {
                 Console.Out.WriteLine(FormattableString.Invariant(
-                    $"{family.Family}: {100.0 * family.Right / family.Samples:F1} % right ({family.Right} of {family.Samples}; the commonest answer: {100.0 * family.Majority / family.Samples:F1} %)"));
+                    $"{family.Family}: {100.0 * family.Right / family.Samples:F1} % right ({family.Right} of {family.Samples}; majority answer: {100.0 * family.Majority / family.Samples:F1} %)"));
             }
             return ExitCodes.Success;
         });

@@ -36,7 +36,7 @@ internal static class ExplainCommand
             string folder = parsed.GetRequiredValue(output)!;
             Directory.CreateDirectory(folder);
             var columns = Draw(explanation, pictures, folder);
-            WriteJson(explanation, Path.Combine(folder, "explanation.json"));
+            WriteJson(explanation, loaded.Info.Folder, Path.Combine(folder, "explanation.json"));
             Console.Out.WriteLine(explanation.Result.Text);
             await Console.Error.WriteLineAsync($"wrote {folder}; columns of sheet.png: {string.Join(" | ", columns)}");
             return ExitCodes.Success;
@@ -85,7 +85,7 @@ internal static class ExplainCommand
         bitmap.Encode(file, SKEncodedImageFormat.Png, 100);
     }
 
-    private static void WriteJson(Explanation explanation, string path)
+    private static void WriteJson(Explanation explanation, string model, string path)
     {
         using var stream = File.Create(path);
         using var json = new Utf8JsonWriter(stream, Json.Options);
@@ -99,6 +99,7 @@ internal static class ExplainCommand
             json.WriteEndArray();
         }
         json.WriteStartObject();
+        json.WriteString("model", model);
         json.WriteString("text", explanation.Result.Text);
         json.WriteBoolean("guided", explanation.Result.Guided);
         json.WriteNumber("patches_across", explanation.PatchesAcross);

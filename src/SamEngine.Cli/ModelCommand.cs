@@ -53,12 +53,18 @@ internal static class ModelCommand
 
     private static Command Inspect()
     {
-        var path = CommandOptions.PathArgument("path", "Model folder, safetensors file, or torch .pth/.bin file");
+        var path = CommandOptions.PathArgument("path",
+            $"Model folder, safetensors file, or torch .pth/.bin file ({BundledModel.Name}, which comes with the command)");
+        path.Arity = ArgumentArity.ZeroOrOne;
         var all = new Option<bool>("--tensors") { Description = "List every tensor" };
         var command = new Command("inspect", "Print parts, shapes, formats, parameter counts, and what is missing") { path, all };
         command.SetAction(parsed =>
         {
-            string target = parsed.GetRequiredValue(path);
+            if (parsed.GetValue(path) is not { } target)
+            {
+                target = BundledModel.Require();
+                Console.Error.WriteLine($"model: {BundledModel.Name}, as no path is given, {target}");
+            }
             var report = CheckpointInspector.Inspect(Directory.Exists(target) ? target : CommandOptions.MustExist(target)!);
             var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Out) });
             var table = new Table().Border(TableBorder.Simple).AddColumns("part", "tensors", "parameters", "bytes", "formats");

@@ -8,7 +8,8 @@ namespace SamEngine.Cli;
 /// <summary>Options of every command that loads a model.</summary>
 internal sealed class ModelOptions
 {
-    private readonly Option<string?> _model = CommandOptions.Path("--model", "Model folder, as 'sam model convert' writes it", "-m");
+    private readonly Option<string?> _model = CommandOptions.Path("--model",
+        $"Model folder, as 'sam model convert' writes it ({BundledModel.Name}, which comes with the command)", "-m");
 
     private readonly Option<BackendChoice?> _backend = CommandOptions.Choice<BackendChoice>("--backend", "Where to compute (auto)");
 
@@ -37,7 +38,6 @@ internal sealed class ModelOptions
 
     public void AddTo(Command command)
     {
-        _model.Required = true;
         command.Options.Add(_model);
         command.Options.Add(_backend);
         command.Options.Add(_weights);
@@ -63,7 +63,8 @@ internal sealed class ModelOptions
             InstructionSet = parsed.GetValue(_isa),
             KvCacheTokens = parsed.GetValue(_kvTokens) ?? 0,
         };
-        var model = await SamModel.LoadAsync(parsed.GetRequiredValue(_model)!, options, null, cancellation);
+        string? named = parsed.GetValue(_model);
+        var model = await SamModel.LoadAsync(named ?? BundledModel.Require(), options, null, cancellation);
         if (!quiet)
         {
             foreach (string note in model.Info.Notes)
@@ -71,8 +72,9 @@ internal sealed class ModelOptions
                 await Console.Error.WriteLineAsync("note: " + note);
             }
             var backend = model.Info.Backend;
+            string bundled = named is null ? $"{BundledModel.Name}, as no --model is given, " : "";
             await Console.Error.WriteLineAsync(
-                $"model: {model.Info.Folder} ({Units.Bytes(model.Info.WeightBytes)} of weights), backend: {backend.Name} " +
+                $"model: {bundled}{model.Info.Folder} ({Units.Bytes(model.Info.WeightBytes)} of weights), backend: {backend.Name} " +
                 $"{backend.InstructionSet}, {backend.Threads} threads ({backend.Device})");
         }
         return model;

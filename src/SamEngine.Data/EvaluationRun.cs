@@ -16,7 +16,7 @@ public sealed record EvaluationResult(Evaluation Scores, IReadOnlyList<FamilyAcc
 /// <param name="Family">As the data set names it.</param>
 /// <param name="Right">Answers that name all that is required and nothing else of the data set's names.</param>
 /// <param name="Samples">Samples of the family.</param>
-/// <param name="Majority">Samples that the commonest expected answer would get right.</param>
+/// <param name="Majority">Samples that always giving the family's most frequent expected answer would get right.</param>
 public sealed record FamilyAccuracy(string Family, int Right, int Samples, int Majority);
 
 /// <summary>
@@ -28,11 +28,13 @@ public sealed class EvaluationRun
 {
     private const string AnswersName = "answers.jsonl";
     private const string SettingsName = "run.json";
+    private const string PicturesKey = "pictures";
     private static readonly JsonSerializerOptions Relaxed = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     private readonly MmLinkDataset _dataset;
     private readonly IReadOnlyList<MmLinkSample> _samples;
     private readonly string _folder;
+    private readonly PictureControl _pictures;
     private readonly Dictionary<string, string> _answers = new(StringComparer.Ordinal);
 
     /// <summary>Opens or takes up a run.</summary>
@@ -40,12 +42,16 @@ public sealed class EvaluationRun
     /// <param name="folder">Where results go; made if missing.</param>
     /// <param name="settings">What must not differ between the parts of a run: model, guidance, options.</param>
     /// <param name="limit">Only the first samples; null takes all.</param>
+    /// <param name="pictures">What the model is shown; it must not differ between the parts of a run either, and goes into
+    /// <c>eval.json</c>.</param>
     /// <exception cref="DatasetException">The folder holds a run with other settings, or answers to other samples.</exception>
-    public EvaluationRun(MmLinkDataset dataset, string folder, IReadOnlyDictionary<string, string> settings, int? limit = null)
+    public EvaluationRun(MmLinkDataset dataset, string folder, IReadOnlyDictionary<string, string> settings, int? limit = null,
+        PictureControl pictures = PictureControl.All)
     {
         _dataset = dataset;
         _samples = limit is { } n ? [.. dataset.Samples.Take(n)] : dataset.Samples;
         _folder = folder;
+        _pictures = pictures;
         if (_samples.Count == 0)
         {
             throw new DatasetException("limit", $"is {limit}, expected at least 1");
@@ -97,6 +103,8 @@ public sealed class EvaluationRun
         return Finish();
     }
 
+    private string PicturesName => _pictures.ToString().ToLowerInvariant();
+
     private EvaluationResult Finish()
     {
         var predictions = _samples.Select(s => new Prediction(s.Id, _answers[s.Id], s.Output)).ToList();
@@ -107,7 +115,9 @@ public sealed class EvaluationRun
             ["pred_response"] = p.Response,
             ["gt_response"] = p.Expected,
         })]));
-        Write("eval.json", scores.ToEvalJson());
+        var eval = scores.ToEvalJson();
+        eval[PicturesKey] = PicturesName;
+        Write("eval.json", eval);
         Write("eval_score.json", scores.ToEvalScoreJson());
         return new EvaluationResult(scores, Accuracy());
     }
@@ -116,7 +126,16 @@ public sealed class EvaluationRun
         .GroupBy(s => s.Family ?? "").OrderBy(g => g.Key, StringComparer.Ordinal)
         .Select(g => new FamilyAccuracy(g.Key,
             g.Count(s => AnswerRule.IsRight(_answers[s.Id], s.Required, _dataset.Vocabulary)), g.Count(),
-            g.GroupBy(s => string.Join('\n', s.Required)).Max(a => a.Count())))];
+            Majority([.. g])))];
+
+    /// <summary>How many answers would be right if all were the most frequent expected one. Answers that name the same are one,
+    /// however they are worded.</summary>
+    private int Majority(List<MmLinkSample> family)
+    {
+        string answer = family.GroupBy(s => string.Join('\n', s.Required.Order(StringComparer.Ordinal)))
+            .MaxBy(a => a.Count())!.First().Output;
+        return family.Count(s => AnswerRule.IsRight(answer, s.Required, _dataset.Vocabulary));
+    }
 
     private void Write(string name, JsonNode content)
     {
@@ -134,6 +153,7 @@ public sealed class EvaluationRun
         string path = Path.Combine(_folder, SettingsName);
         var wanted = new JsonObject();
         wanted["data"] = Path.GetFullPath(_dataset.Folder);
+        wanted[PicturesKey] = PicturesName;
         foreach (var (key, value) in settings.OrderBy(s => s.Key, StringComparer.Ordinal))
         {
             wanted[key] = value;

@@ -160,6 +160,10 @@ public sealed record SamModelInfo
     /// <summary>Whether the checkpoint has SAM's adapters.</summary>
     public required bool HasGuidance { get; init; }
 
+    /// <summary>What the folder's <c>generation_config.json</c> states, taken where a request says nothing; null where it is
+    /// silent too.</summary>
+    public required GenerationOptions GenerationDefaults { get; init; }
+
     /// <summary>What a user should know about the checkpoint.</summary>
     public required IReadOnlyList<string> Notes { get; init; }
 }

@@ -42,16 +42,7 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
             _instructionTokenizer = _checkpoint.VocabularyPath is { } vocabulary ? QFormerTokenizer.Load(vocabulary) : null;
             var config = _checkpoint.Config;
             CheckTokenizers(config);
-            _defaults = _checkpoint.GenerationConfigPath is { } path ? GenerationConfig.Load(path) : new GenerationOptions();
-            if (_checkpoint.IsPort && _promptTokenizer is { } known)
-            {
-                // The port's [PAD] row was never trained; our own folders say so in their generation defaults.
-                _defaults = _defaults with
-                {
-                    SuppressTokens = _defaults.SuppressTokens ?? (known.PadTokenId < config.Llm.VocabularySize
-                        ? [known.PadTokenId] : null),
-                };
-            }
+            _defaults = GenerationConfig.DefaultsOf(_checkpoint, _promptTokenizer);
             _images = new ImagePreprocessor(config.Vision.ImageSize, ImagePreprocessor.ReferenceMean,
                 ImagePreprocessor.ReferenceStd, options.ImageLimits);
             owned.Push(_backend = new CpuBackend(options.Threads, options.InstructionSet));
@@ -71,6 +62,7 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
                 Backend = _backend.Info,
                 WeightBytes = _weights.ByteLength,
                 HasGuidance = _weights.QFormer.HasGuidance,
+                GenerationDefaults = _defaults,
                 Notes = _checkpoint.Notes,
             };
         }

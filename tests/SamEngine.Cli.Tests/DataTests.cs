@@ -1,5 +1,7 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using SamEngine.Testing;
+using SkiaSharp;
 using Xunit;
 
 namespace SamEngine.Cli.Tests;
@@ -37,6 +39,58 @@ public sealed class DataTests(SamCommand sam) : IDisposable
     }
 
     [Fact]
+    public async Task Controls_show_grey_pictures_or_the_first_alone()
+    {
+        string data = WriteDataset(3);
+        async Task<string[]> Answers(string folder, params string[] more)
+        {
+            string output = _folder[$"out{Directory.EnumerateDirectories(_folder.Path).Count()}"];
+            var result = await sam.RunAsync(["eval", folder, "--model", sam.Model, "--out", output, "--max-length", "12",
+                "--beams", "1", .. more]);
+            Assert.True(result.ExitCode == 0, result.ToString());
+            Assert.Equal(more.Contains("blank"), result.Output.Contains("pictures: blank", StringComparison.Ordinal));
+            using var pred = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(output, "pred.json")));
+            return [.. pred.RootElement.EnumerateArray().Select(e => e.GetProperty("pred_response").GetString()!)];
+        }
+        string[] all = await Answers(data);
+        Assert.Equal(all, await Answers(data, "--pictures", "all"));
+        // The same by hand: a data set whose pictures are grey, and one that lists the first alone.
+        string grey = _folder["grey"];
+        string first = _folder["first"];
+        string list = File.ReadAllText(Path.Combine(data, "annotations.json"));
+        foreach (string copy in (string[])[grey, first])
+        {
+            Directory.CreateDirectory(copy);
+            foreach (string picture in sam.Pictures)
+            {
+                string to = Path.Combine(copy, Path.GetFileName(picture));
+                File.Copy(picture, to);
+                if (copy == grey)
+                {
+                    GreyPng(picture, to);
+                }
+            }
+        }
+        File.WriteAllText(Path.Combine(grey, "annotations.json"), list);
+        File.WriteAllText(Path.Combine(first, "annotations.json"), FirstAlone(list));
+        string[] blank = await Answers(data, "--pictures", "blank");
+        Assert.NotEqual(all, blank);
+        Assert.Equal(await Answers(grey), blank);
+        string[] alone = await Answers(data, "--pictures", "first");
+        Assert.NotEqual(all, alone);
+        Assert.Equal(await Answers(first), alone);
+
+        var wrong = await sam.RunAsync("eval", data, "--model", sam.Model, "--out", _folder["no"], "--pictures", "some");
+        Assert.Equal(2, wrong.ExitCode);
+        Assert.Contains("all, blank, first", wrong.Error, StringComparison.Ordinal);
+        // A picture that can't be read has no size either.
+        File.WriteAllBytes(Path.Combine(data, Path.GetFileName(sam.Pictures[0])), [1, 2, 3]);
+        var broken = await sam.RunAsync("eval", data, "--model", sam.Model, "--out", _folder["no"], "--pictures", "blank");
+        Assert.Equal(4, broken.ExitCode);
+        Assert.Contains("image 0 (", broken.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_data_set_that_is_none_is_an_error_of_its_own()
     {
         var result = await sam.RunAsync("eval", _folder.Path, "--model", sam.Model, "--out", _folder["out"]);
@@ -69,6 +123,26 @@ public sealed class DataTests(SamCommand sam) : IDisposable
         Assert.Equal(6, result.ExitCode);
         Assert.Contains("fonts-noto-color-emoji", result.Error, StringComparison.Ordinal);
         Assert.False(Directory.Exists(_folder["data"]));
+    }
+
+    /// <summary>A PNG of the picture's size and level 128; told apart by its content, whatever its name.</summary>
+    private static void GreyPng(string picture, string to)
+    {
+        using var size = SKCodec.Create(picture);
+        using var bitmap = new SKBitmap(size.Info.Width, size.Info.Height, SKColorType.Rgba8888, SKAlphaType.Opaque);
+        bitmap.Erase(new SKColor(128, 128, 128));
+        using var stream = File.Create(to);
+        bitmap.Encode(stream, SKEncodedImageFormat.Png, 100);
+    }
+
+    private static string FirstAlone(string annotations)
+    {
+        var list = JsonNode.Parse(annotations)!.AsArray();
+        foreach (var entry in list)
+        {
+            entry!["img_list"] = new JsonArray(entry["img_list"]![0]!.GetValue<string>());
+        }
+        return list.ToJsonString();
     }
 
     private string WriteDataset(int samples)

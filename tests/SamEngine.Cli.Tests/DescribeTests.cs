@@ -1,5 +1,7 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using SamEngine.Testing;
 using Xunit;
 
@@ -24,6 +26,30 @@ public sealed class DescribeTests(SamCommand sam)
         Assert.StartsWith($"model: {sam.Model}", result.Error, StringComparison.Ordinal);
         Assert.Contains("guidance on", result.Error, StringComparison.Ordinal);
         Assert.Equal("", (await sam.RunAsync([.. sam.Describe, "-q"])).Error);
+    }
+
+    [Fact]
+    public async Task The_first_text_is_timed_from_the_start_of_the_process()
+    {
+        var clock = Stopwatch.StartNew();
+        var result = await sam.RunAsync(sam.Describe);
+        double most = clock.Elapsed.TotalMilliseconds;
+        var line = Regex.Match(result.Error, @"; first text ([0-9.]+) (ms|s) after the process started\n$");
+        Assert.True(line.Success, result.ToString());
+        // The system counts a process's start in hundredths of a second.
+        double first = double.Parse(line.Groups[1].Value, CultureInfo.InvariantCulture) * (line.Groups[2].Value == "s" ? 1000 : 1);
+        Assert.InRange(first, 20, most + 20);
+
+        using var json = JsonDocument.Parse(await sam.OutputAsync([.. sam.Describe, "--json"]));
+        var usage = json.RootElement.GetProperty("usage");
+        Assert.True(usage.GetProperty("process_start_to_first_text_ms").GetDouble() > usage.GetProperty("images_ms").GetDouble());
+        // A text that comes to nothing has no first part.
+        string[] greedy = [.. sam.Describe, "--beams", "1"];
+        string start = (await sam.OutputAsync(greedy)).EnumerateRunes().First().ToString();
+        var nothing = await sam.RunAsync([.. greedy, "--stop", start]);
+        Assert.Equal("\n", nothing.Output);
+        Assert.DoesNotContain("first text", nothing.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("first_text", await sam.OutputAsync([.. greedy, "--stop", start, "--json"]), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -48,7 +48,7 @@ public sealed class ErrorTests(SamCommand sam)
     {
         foreach (var (arguments, expected) in (IEnumerable<(string[], string)>)[
             ([], "See 'sam --help'"), (["nosuch"], "'nosuch' is not a command"), (["model"], "See 'sam model --help'"),
-            (["doctor", "x"], "'x' is not"), (["describe", "a.png"], "--model"), (["describe", "--model", "x"], "pictures"),
+            (["doctor", "x"], "'x' is not"), (["describe", "--model", "x"], "pictures"),
             (["rank", "a.png", "-m", "x", "-p", "y"], "--candidate"), (["bench", "make-model"], "folder")])
         {
             var result = await sam.RunAsync(arguments);

@@ -70,6 +70,7 @@ public sealed class ModelCommandTests(SamCommand sam)
             Assert.Contains(part, folder, StringComparison.Ordinal);
         }
         Assert.DoesNotContain("complete", await sam.OutputAsync("model", "inspect", file), StringComparison.Ordinal);
+        Assert.Contains("generation defaults: the reference's\n", folder, StringComparison.Ordinal);
         string tensors = await sam.OutputAsync("model", "inspect", sam.Model, "--tensors");
         Assert.Contains("llm_proj.weight\tF32\t[64, 48]\n", tensors, StringComparison.Ordinal);
 
@@ -81,6 +82,15 @@ public sealed class ModelCommandTests(SamCommand sam)
             Assert.StartsWith($"sam: {path}: ", result.Error, StringComparison.Ordinal);
         }
         using var temp = new TempFolder();
+        string defaults = Path.Combine(Copied(temp["defaults"]), "generation_config.json");
+        await File.WriteAllTextAsync(defaults, """{"num_beams": 1, "max_new_tokens": 63, "do_sample": false, "top_p": 0.5}""");
+        Assert.Contains("generation defaults: num_beams 1, max_length 64, do_sample false, top_p 0.5; the rest are the reference's\n",
+            await sam.OutputAsync("model", "inspect", temp["defaults"]), StringComparison.Ordinal);
+        await File.WriteAllTextAsync(defaults, """{"top_p": 5}""");
+        var wrong = await sam.RunAsync("model", "inspect", temp["defaults"]);
+        Assert.Equal(3, wrong.ExitCode);
+        Assert.Contains($"incomplete: {defaults}: 'top_p' is 5", wrong.Output, StringComparison.Ordinal);
+
         File.Copy(file, temp["model.safetensors"]);
         await File.WriteAllTextAsync(temp["config.json"], (await File.ReadAllTextAsync(Path.Combine(sam.Model, "config.json")))
             .Replace("100", "101", StringComparison.Ordinal));
@@ -88,6 +98,16 @@ public sealed class ModelCommandTests(SamCommand sam)
         Assert.Equal(3, other.ExitCode);
         Assert.Contains("incomplete: ", other.Output, StringComparison.Ordinal);
         Assert.Contains("101", other.Output, StringComparison.Ordinal);
+    }
+
+    private string Copied(string folder)
+    {
+        Directory.CreateDirectory(folder);
+        foreach (string file in Directory.EnumerateFiles(sam.Model))
+        {
+            File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
+        }
+        return folder;
     }
 
     [Fact]

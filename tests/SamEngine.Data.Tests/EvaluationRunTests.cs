@@ -97,6 +97,41 @@ public sealed class EvaluationRunTests : IDisposable
     }
 
     [Fact]
+    public async Task What_is_shown_is_part_of_the_run_and_of_its_results()
+    {
+        foreach (var pictures in Enum.GetValues<PictureControl>())
+        {
+            string folder = _folder[$"{pictures}"];
+            await Run(folder, pictures).RunAsync((s, _) => Task.FromResult(s.Output), atOnce: 1);
+            using var eval = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "eval.json")));
+            Assert.Equal($"{pictures}".ToLowerInvariant(), eval.RootElement.GetProperty("pictures").GetString());
+            Assert.Equal(100, eval.RootElement.GetProperty("rouge").GetDouble());
+        }
+        var error = Assert.Throws<DatasetException>(() => Run(_folder["All"], PictureControl.Blank));
+        Assert.Contains("pictures 'all', now it is 'blank'", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task The_majority_answer_is_the_most_frequent_one_by_what_it_names()
+    {
+        string data = _folder["families"];
+        Directory.CreateDirectory(data);
+        File.WriteAllBytes(Path.Combine(data, "a.png"), [1]);
+        (string Family, string Output, string[] Required)[] samples = [
+            ("a", "A dog and a cat.", ["dog", "cat"]), ("a", "Cat, dog!", ["cat", "dog"]), ("a", "A dog.", ["dog"]),
+            ("a", "A cow.", ["cow"]), ("b", "A dog.", ["dog"]), ("b", "One dog.", ["dog"]), ("b", "A cow.", ["cow"]),
+            ("none", "Whatever.", [])];
+        MmLinkDataset.WriteAnnotations(data, samples.Select((s, i) => new MmLinkSample($"{i}", ["a.png"], "What?", s.Output)
+        {
+            Family = s.Family,
+            Required = s.Required,
+        }));
+        var result = await new EvaluationRun(MmLinkDataset.Open(data), _folder["out"], _settings)
+            .RunAsync((_, _) => Task.FromResult("A cow."), atOnce: 1);
+        Assert.Equal([new FamilyAccuracy("a", 1, 4, 2), new FamilyAccuracy("b", 1, 3, 2)], result.Accuracy);
+    }
+
+    [Fact]
     public async Task A_wrong_answer_counts_as_wrong()
     {
         var result = await Run().RunAsync((s, _) => Task.FromResult(s.Family == "animals" ? "A dog; it rains." : s.Output), 1);
@@ -105,5 +140,7 @@ public sealed class EvaluationRunTests : IDisposable
         Assert.True(result.Scores.Rouge < 1);
     }
 
-    private EvaluationRun Run() => new(_dataset, _folder["out"], _settings);
+    private EvaluationRun Run() => Run(_folder["out"], PictureControl.All);
+
+    private EvaluationRun Run(string folder, PictureControl pictures) => new(_dataset, folder, _settings, pictures: pictures);
 }

@@ -1,63 +1,42 @@
 using SamEngine.Checkpoints;
-using SamEngine.Compute;
-using SamEngine.Compute.Cpu;
 using SamEngine.Data.Mini;
-using SamEngine.Decoding;
 using SamEngine.Model;
 using static TorchSharp.torch;
 
 namespace SamEngine.Training;
 
-/// <summary>The same model folder in TorchSharp and in the engine: logits after the prompt of random groups, guided and not. Two
-/// independent statements of one computation.</summary>
+/// <summary>The same model folder in TorchSharp and in the engine: logits after the prompt of random groups, guided and not, and
+/// of given ids after it. Two independent statements of one computation.</summary>
 internal static class ParityCheck
 {
-    private const double Tolerance = 1e-3;
-
-    /// <summary>Compares, and records the logits where a file is named.</summary>
+    /// <summary>Compares, and records TorchSharp's logits where a file is named: for sample i <c>logits.i</c>,
+    /// [1 + continuation, vocabulary], F32.</summary>
     /// <returns>The largest difference.</returns>
     public static double Run(string folder, string? record)
     {
-        using var checkpoint = SamCheckpoint.Open(folder);
-        using var model = new TorchSam(checkpoint.Config, seed: 0);
+        var config = SamConfig.Load(Path.Combine(folder, SamCheckpoint.ConfigName));
+        using var model = new TorchSam(config, seed: 0);
         Checkpoint.Load(Path.Combine(folder, SafetensorsFolder.SingleName),
             model.Parameters.Select(p => (p.Key, (Tensor)p.Value)));
-        // fp32 on both sides: what is compared is the computation.
-        using var backend = new CpuBackend();
-        using var weights = SamWeights.Load(checkpoint, backend, WeightFormat.F32);
-        using var engine = new InferenceEngine(weights, backend, cacheTokens: 0);
-        using var queue = backend.CreateQueue();
-        float[] ours = [];
-        engine.Trace = (stage, view) =>
-        {
-            if (stage == "llm_logits")
-            {
-                ours = new float[view.Count];
-                queue.ReadBack<float>(view, ours);
-            }
-        };
         double worst = 0;
         var recorded = new List<(string, Tensor)>();
-        for (int i = 0; i < ParitySamples.Count; i++)
+        foreach (var (ours, i) in ParitySamples.EngineLogits(folder).Select((logits, i) => (logits, i)))
         {
-            var sample = ParitySamples.Create(i, checkpoint.Config.Vision.ImageSize, checkpoint.Config.QFormer.VocabularySize,
-                checkpoint.Config.Llm.VocabularySize);
-            var settings = GenerationSettings.Create(new GenerationOptions { NumBeams = 1, MaxLength = 2 },
-                checkpoint.Config.Llm.VocabularySize, checkpoint.Config.Llm.BosTokenId, checkpoint.Config.Llm.EosTokenId);
-            var work = new GenerationWork(new EngineInput(sample.Images, sample.Pixels, sample.TextIds, sample.PromptIds,
-                sample.Guided), settings, TokenSearch.Create(settings), null, default);
-            engine.Submit(work);
-            work.Completion.GetAwaiter().GetResult();
+            var sample = ParitySamples.Create(i, config);
             float[] theirs = Torch(model, sample);
-            worst = Math.Max(worst, ours.Zip(theirs, (a, b) => Math.Abs((double)a - b)).Max());
-            recorded.Add(($"logits.{i}", tensor(theirs).reshape(1, theirs.Length)));
+            worst = Math.Max(worst, ParitySamples.LargestDifference(ours, theirs));
+            recorded.Add((ParitySamples.NameOf(i), tensor(theirs).reshape(1 + sample.Continuation.Length, -1)));
+        }
+        if (worst > ParitySamples.Tolerance)
+        {
+            throw new InvalidOperationException($"logits differ by {worst:G3}, expected at most {ParitySamples.Tolerance}");
         }
         if (record is not null)
         {
+            Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(record))!);
             Checkpoint.Save(record, recorded);
         }
-        return worst <= Tolerance ? worst
-            : throw new InvalidOperationException($"logits differ by {worst:G3}, expected at most {Tolerance}");
+        return worst;
     }
 
     private static float[] Torch(TorchSam model, ParitySample sample)
@@ -68,7 +47,8 @@ internal static class ParityCheck
         var features = model.Vision(tensor(sample.Pixels).reshape(sample.Images, 3, side, side));
         var text = tensor(sample.TextIds.Select(t => (long)t).ToArray()).reshape(1, sample.TextIds.Length);
         var visual = model.QFormer(features.unsqueeze(0), text, ones(text.shape, ScalarType.Bool), sample.Guided);
-        var logits = model.Llm(visual, tensor(sample.PromptIds.Select(t => (long)t).ToArray()).reshape(1, sample.PromptIds.Length));
-        return logits[0, -1].data<float>().ToArray();
+        long[] ids = [.. sample.PromptIds, .. sample.Continuation];
+        var logits = model.Llm(visual, tensor(ids).reshape(1, ids.Length));
+        return logits[0, (int)(logits.shape[1] - 1 - sample.Continuation.Length)..].contiguous().data<float>().ToArray();
     }
 }

@@ -1,3 +1,6 @@
+using SamEngine.Decoding;
+using SamEngine.Text;
+
 namespace SamEngine.Checkpoints;
 
 /// <summary>A part of a model.</summary>
@@ -36,8 +39,12 @@ internal static class CheckpointInspector
             {
                 using var checkpoint = SamCheckpoint.Open(path, new CheckpointOptions { AllowTorchFiles = true });
                 CheckpointShapes.Check(checkpoint);
+                var defaults = GenerationConfig.Named(GenerationConfig.DefaultsOf(checkpoint,
+                    checkpoint.TokenizerModelPath is { } tokenizer ? VicunaTokenizer.Load(tokenizer) : null));
                 notes.AddRange(checkpoint.Notes);
                 notes.Add("complete: the model loads" + (checkpoint.HasAdapters ? ", with SAM's adapters" : ""));
+                notes.Add(defaults.Count == 0 ? "generation defaults: the reference's" : "generation defaults: "
+                    + string.Join(", ", defaults.Select(d => $"{d.Key} {d.Value}")) + "; the rest are the reference's");
                 foreach (var (file, name) in (IEnumerable<(string?, string)>)[
                     (checkpoint.TokenizerModelPath, SamCheckpoint.TokenizerName),
                     (checkpoint.VocabularyPath, SamCheckpoint.VocabularyName),
