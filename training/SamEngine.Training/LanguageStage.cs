@@ -213,6 +213,7 @@ internal sealed class LanguageStage
             all[i..(i + chosen.Length)] = model.Vision(tensor(data.Normalized(chosen))
                 .reshape(chosen.Length, 3, data.Side, data.Side)).to(ScalarType.Float16);
         }
+        data.Forget();
         return all;
     }
 }

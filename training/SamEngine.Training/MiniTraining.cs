@@ -18,7 +18,7 @@ internal static class MiniTraining
         var seed = new Option<int>("--seed") { Description = "Seed of weights and batches", DefaultValueFactory = _ => 1 };
         var queries = new Option<int>("--queries") { Description = "Query tokens per picture", DefaultValueFactory = _ => 4 };
         var pictures = new Option<int>("--pictures") { Description = "Pictures to draw", DefaultValueFactory = _ => 48000 };
-        var visionSteps = new Option<int>("--vision-steps") { DefaultValueFactory = _ => 3500 };
+        var visionSteps = new Option<int>("--vision-steps") { DefaultValueFactory = _ => 5000 };
         var queriesSteps = new Option<int>("--queries-steps") { DefaultValueFactory = _ => 1000 };
         var wordsSteps = new Option<int>("--words-steps") { DefaultValueFactory = _ => 3000 };
         var languageSteps = new Option<int>("--language-steps") { DefaultValueFactory = _ => 4000 };
@@ -81,7 +81,7 @@ internal static class MiniTraining
             var (validationData, validation) = Validation(config, instruction, prompt, 40);
             var language = default(LanguageStage);
             foreach (var create in (Func<Stage>[])[
-                () => VisionStage.Create(model, data, validationData, 40, 1),
+                () => VisionStage.Create(model, new Lazy<TrainingData>(data), validationData, 40, 1),
                 () => (language = new LanguageStage(model, pool, data, validationData, validation)).CreateQueries(20, 1),
                 () => language!.Create("language", n => !TorchSam.IsVision(n) && !TorchSam.IsAdapter(n), guided: false, 60, 1.2e-3f, 1, Mix.Words),
                 () => language!.Create("adapters", TorchSam.IsAdapter, guided: true, 20, 3e-3f, 1, Mix.Comparing)])
@@ -115,14 +115,19 @@ internal static class MiniTraining
         var config = MiniModelConfig.Create(instruction.VocabularySize, prompt.VocabularySize, queries);
         using var model = new TorchSam(config, seed);
         Console.WriteLine($"{model.Parameters.Sum(p => p.Value.numel()) / 1e6:F2} M weights; drawing {pictures} pictures");
-        // Half of them in fours: a scene and its changes.
-        var pool = new ScenePool(1000 + seed, pictures / 2, pictures / 8);
-        var data = new TrainingData(config, instruction, prompt, pool.Scenes);
         var (validationData, validation) = Validation(config, instruction, prompt, ValidationSamples);
-        Console.WriteLine($"drawn after {clock.Elapsed:hh\\:mm\\:ss}");
-
-        VisionStage.Create(model, data, validationData, visionSteps, seed).Run(work);
-        var language = new LanguageStage(model, pool, data, validationData, validation);
+        // Half of the pictures in fours: a scene and its changes.
+        ScenePool Pool(int number) => new(1000 * number + seed, pictures / 2, pictures / 8);
+        TrainingData Draw(ScenePool scenes)
+        {
+            var drawn = new TrainingData(config, instruction, prompt, scenes.Scenes);
+            Console.WriteLine($"drawn after {clock.Elapsed:hh\\:mm\\:ss}");
+            return drawn;
+        }
+        VisionStage.Create(model, new Lazy<TrainingData>(() => Draw(Pool(1))), validationData, visionSteps, seed).Run(work);
+        // Other pictures than the vision encoder learnt from: its features of those are better than of any others.
+        var pool = Pool(2);
+        var language = new LanguageStage(model, pool, Draw(pool), validationData, validation);
         Console.WriteLine($"features after {clock.Elapsed:hh\\:mm\\:ss}");
         language.CreateQueries(queriesSteps, seed).Run(work);
         static bool Unguided(string name) => !TorchSam.IsVision(name) && !TorchSam.IsAdapter(name);

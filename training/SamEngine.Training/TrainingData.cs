@@ -28,7 +28,6 @@ internal sealed class TrainingData
         PatchesAcross = Side / config.Vision.PatchSize;
         Scenes = scenes;
         Pixels = new byte[Scenes.Count][];
-        Labels = new byte[Scenes.Count][];
         using var renderer = new SceneRenderer();
         using var resize = new ThreadLocal<PillowResize>(() => new PillowResize(DrawnSide, DrawnSide, Side, Side));
         Parallel.For(0, Scenes.Count, i =>
@@ -36,7 +35,6 @@ internal sealed class TrainingData
             byte[] small = new byte[Side * Side * 4];
             resize.Value!.Resize(renderer.Render(Scenes[i], DrawnSide), small);
             Pixels[i] = small;
-            Labels[i] = PatchLabels(Scenes[i]);
         });
     }
 
@@ -50,10 +48,7 @@ internal sealed class TrainingData
     public IReadOnlyList<Scene> Scenes { get; }
 
     /// <summary>RGBA bytes of every picture, [side, side, 4].</summary>
-    public byte[][] Pixels { get; }
-
-    /// <summary>Class of every patch of every picture.</summary>
-    public byte[][] Labels { get; }
+    private byte[][] Pixels { get; set; }
 
     public static int ClassOf(Item item) => item.Index + item.Type switch
     {
@@ -63,6 +58,9 @@ internal sealed class TrainingData
     };
 
     public static int ClassOfSetting(int setting) => Classes - Settings.All.Count + setting;
+
+    /// <summary>Frees the pictures' memory when their features are known.</summary>
+    public void Forget() => Pixels = [];
 
     /// <summary>A sample as numbers.</summary>
     public TrainingSample Encode(MiniSample sample, int[] pictures) => new(pictures,
@@ -85,8 +83,10 @@ internal sealed class TrainingData
         return present;
     }
 
-    /// <summary>Normalised pictures, [indices, 3, side, side].</summary>
-    public float[] Normalized(IReadOnlyList<int> pictures)
+    /// <summary>Normalised pictures, [pictures, 3, side, side].</summary>
+    /// <param name="pictures">Indices.</param>
+    /// <param name="shifts">Pixels to move each by, edges repeated; null: none.</param>
+    public float[] Normalized(IReadOnlyList<int> pictures, IReadOnlyList<(int X, int Y)>? shifts = null)
     {
         var mean = ImagePreprocessor.ReferenceMean.ToArray();
         var std = ImagePreprocessor.ReferenceStd.ToArray();
@@ -95,33 +95,42 @@ internal sealed class TrainingData
         Parallel.For(0, pictures.Count, i =>
         {
             byte[] pixels = Pixels[pictures[i]];
+            var (dx, dy) = shifts?[i] ?? (0, 0);
             for (int c = 0; c < 3; c++)
             {
                 int to = (i * 3 + c) * plane;
-                for (int p = 0; p < plane; p++)
+                for (int y = 0; y < Side; y++)
                 {
-                    values[to + p] = (pixels[4 * p + c] / 255f - mean[c]) / std[c];
+                    int row = Math.Clamp(y - dy, 0, Side - 1) * Side;
+                    for (int x = 0; x < Side; x++)
+                    {
+                        values[to++] = (pixels[4 * (row + Math.Clamp(x - dx, 0, Side - 1)) + c] / 255f - mean[c]) / std[c];
+                    }
                 }
             }
         });
         return values;
     }
 
-    /// <summary>A patch belongs to the topmost item that its middle lies in, else to the setting.</summary>
-    private byte[] PatchLabels(Scene scene)
+    /// <summary>Class of every patch of a picture. A patch belongs to the topmost item that its middle lies in, else to the
+    /// setting.</summary>
+    /// <param name="picture">Index.</param>
+    /// <param name="shift">Pixels the picture is moved by.</param>
+    public long[] PatchLabels(int picture, (int X, int Y) shift = default)
     {
-        byte[] labels = new byte[PatchesAcross * PatchesAcross];
-        Array.Fill(labels, (byte)ClassOfSetting(scene.Setting));
+        var scene = Scenes[picture];
+        long[] labels = new long[PatchesAcross * PatchesAcross];
+        Array.Fill(labels, ClassOfSetting(scene.Setting));
         for (int p = 0; p < labels.Length; p++)
         {
-            float x = (p % PatchesAcross + 0.5f) / PatchesAcross;
-            float y = (p / PatchesAcross + 0.5f) / PatchesAcross;
+            float x = (p % PatchesAcross + 0.5f) / PatchesAcross - shift.X / (float)Side;
+            float y = (p / PatchesAcross + 0.5f) / PatchesAcross - shift.Y / (float)Side;
             foreach (var item in scene.Items)
             {
                 float reach = 0.45f * item.Size;
                 if ((x - item.X) * (x - item.X) + (y - item.Y) * (y - item.Y) < reach * reach)
                 {
-                    labels[p] = (byte)ClassOf(item);
+                    labels[p] = ClassOf(item);
                 }
             }
         }

@@ -10,21 +10,27 @@ internal static class VisionStage
 {
     private const int Batch = 64;
 
-    public static Stage Create(TorchSam model, TrainingData data, TrainingData validation, int steps, int seed)
+    /// <summary>Pictures are moved by up to this many pixels, so that nothing depends on where the grid of patches cuts them.</summary>
+    private const int LargestShift = 10;
+
+    /// <param name="model">What is trained.</param>
+    /// <param name="lazy">Pictures, drawn only when there is something to train.</param>
+    /// <param name="validation">Other pictures.</param>
+    /// <param name="steps">Optimiser steps.</param>
+    /// <param name="seed">Of batches.</param>
+    public static Stage Create(TorchSam model, Lazy<TrainingData> lazy, TrainingData validation, int steps, int seed)
     {
         long classes = TrainingData.Classes;
         int width = model.Config.Vision.Width;
         var head = new TorchSharp.Modules.Parameter(zeros(classes, width));
         var bias = new TorchSharp.Modules.Parameter(zeros(classes));
-        Tensor Pictures(TrainingData source, int[] chosen) =>
-            tensor(source.Normalized(chosen)).reshape(chosen.Length, 3, source.Side, source.Side);
-        (Tensor Patches, Tensor Whole) Logits(TrainingData source, int[] chosen)
+        (Tensor Patches, Tensor Whole, Tensor Targets) Logits(TrainingData source, int[] chosen, (int X, int Y)[] shifts)
         {
-            var logits = F.linear(model.Vision(Pictures(source, chosen)), head, bias);
-            return (logits[.., 1..], logits[.., 0]);
+            var pictures = tensor(source.Normalized(chosen, shifts)).reshape(chosen.Length, 3, source.Side, source.Side);
+            var logits = F.linear(model.Vision(pictures), head, bias);
+            return (logits[.., 1..].reshape(-1, classes), logits[.., 0],
+                tensor(chosen.SelectMany((picture, i) => source.PatchLabels(picture, shifts[i])).ToArray()));
         }
-        Tensor Targets(TrainingData source, int[] chosen) => tensor(chosen.SelectMany(i => source.Labels[i])
-            .Select(l => (long)l).ToArray());
 
         return new Stage
         {
@@ -35,9 +41,12 @@ internal static class VisionStage
             Trained = [.. model.Parameters.Where(p => TorchSam.IsVision(p.Key)), new("head.weight", head), new("head.bias", bias)],
             Loss = random =>
             {
+                var data = lazy.Value;
                 int[] chosen = [.. Enumerable.Range(0, Batch).Select(_ => random.Next(data.Scenes.Count))];
-                var (patches, whole) = Logits(data, chosen);
-                return F.cross_entropy(patches.reshape(-1, classes), Targets(data, chosen))
+                var shifts = chosen.Select(_ => (random.Next(-LargestShift, LargestShift + 1),
+                    random.Next(-LargestShift, LargestShift + 1))).ToArray();
+                var (patches, whole, targets) = Logits(data, chosen, shifts);
+                return F.cross_entropy(patches, targets)
                     + 5 * F.binary_cross_entropy_with_logits(whole, tensor(data.Present(chosen)).reshape(Batch, classes));
             },
             Validate = () =>
@@ -45,9 +54,8 @@ internal static class VisionStage
                 using var scope = NewDisposeScope();
                 using var off = no_grad();
                 int[] chosen = [.. Enumerable.Range(0, Math.Min(256, validation.Scenes.Count))];
-                var (patches, _) = Logits(validation, chosen);
-                var targets = Targets(validation, chosen);
-                var right = patches.reshape(-1, classes).argmax(1).eq(targets);
+                var (patches, _, targets) = Logits(validation, chosen, new (int, int)[chosen.Length]);
+                var right = patches.argmax(1).eq(targets);
                 var items = targets.lt(classes - Settings.All.Count);
                 return $"patches right {right.to(ScalarType.Float32).mean().item<float>():P1}, of items " +
                     $"{right.masked_select(items).to(ScalarType.Float32).mean().item<float>():P1}";
