@@ -21,6 +21,9 @@ public sealed class PackageFeed : IAsyncLifetime
     /// <summary>A model folder.</summary>
     public string Model => _model.Folder;
 
+    /// <summary>The model folder that the tool is packed with.</summary>
+    public static string BundledModel => Path.Combine(Golden.RepositoryRoot, "models", "sam-mini");
+
     /// <summary>Picture files.</summary>
     public IReadOnlyList<string> Pictures { get; private set; } = [];
 
@@ -59,13 +62,17 @@ public sealed class PackageFeed : IAsyncLifetime
     /// <summary>Runs a dotnet command that must succeed.</summary>
     public static async Task<ProcessResult> DotnetAsync(string folder, params string[] arguments)
     {
-        var result = await ProcessRun.RunAsync("dotnet", arguments, folder, new Dictionary<string, string>
+        var result = await TryDotnetAsync(folder, arguments);
+        Assert.True(result.ExitCode == 0, $"dotnet {string.Join(' ', arguments)}: {result}");
+        return result;
+    }
+
+    /// <summary>Runs a dotnet command.</summary>
+    public static Task<ProcessResult> TryDotnetAsync(string folder, params string[] arguments) => ProcessRun.RunAsync("dotnet", arguments, folder,
+        new Dictionary<string, string>
         {
             ["MSBUILDDISABLENODEREUSE"] = "1",
             ["DOTNET_CLI_TELEMETRY_OPTOUT"] = "1",
             ["DOTNET_NOLOGO"] = "1",
         }, timeoutSeconds: 600);
-        Assert.True(result.ExitCode == 0, $"dotnet {string.Join(' ', arguments)}: {result}");
-        return result;
-    }
 }

@@ -41,7 +41,7 @@ public sealed class PackageTests(PackageFeed feed)
         {
             File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
         }
-        string expected = await ExpectedAsync();
+        string expected = await ExpectedAsync(feed.Model);
         string version = $"-p:SamEngineVersion={feed.Version}";
 
         await PackageFeed.DotnetAsync(folder, "build", "-c", "Release", "-o", "jit", version);
@@ -74,10 +74,14 @@ public sealed class PackageTests(PackageFeed feed)
         Assert.True(doctor.ExitCode == 0, doctor.ToString());
         Assert.Contains(NativeLibrary + ": loaded", doctor.Output, StringComparison.Ordinal);
 
-        var described = await ProcessRun.RunAsync(sam, ["describe", .. feed.Pictures, "--model", feed.Model,
-            "--prompt", Prompt, "--max-length", "24"], "/");
+        string[] describe = ["describe", .. feed.Pictures, "--prompt", Prompt, "--max-length", "24"];
+        var described = await ProcessRun.RunAsync(sam, [.. describe, "--model", feed.Model], "/");
         Assert.True(described.ExitCode == 0, described.ToString());
-        Assert.Equal(await ExpectedAsync() + "\n", described.Output);
+        Assert.Equal(await ExpectedAsync(feed.Model) + "\n", described.Output);
+        var bundled = await ProcessRun.RunAsync(sam, describe, "/");
+        Assert.True(bundled.ExitCode == 0, bundled.ToString());
+        Assert.StartsWith($"model: SAM-mini, as no --model is given, {folder}", bundled.Error, StringComparison.Ordinal);
+        Assert.Equal(await ExpectedAsync(PackageFeed.BundledModel) + "\n", bundled.Output);
     }
 
     [Fact]
@@ -89,12 +93,46 @@ public sealed class PackageTests(PackageFeed feed)
         Assert.Equal(["libSkiaSharp.so", NativeLibrary], native);
     }
 
+    [Fact]
+    public void The_tool_carries_the_bundled_model()
+    {
+        using var package = ZipFile.OpenRead(Path.Combine(feed.Folder, $"SamEngine.Cli.linux-x64.{feed.Version}.nupkg"));
+        string program = package.Entries.Single(e => e.Name == "sam.dll").FullName;
+        string folder = program[..^"sam.dll".Length] + "models/sam-mini/";
+        var packed = package.Entries.Where(e => e.FullName.Contains("sam-mini", StringComparison.Ordinal)).ToList();
+        string[] expected = [.. Directory.EnumerateFiles(PackageFeed.BundledModel, "*", SearchOption.AllDirectories)];
+        Assert.Equal(expected.Select(f => folder + Path.GetRelativePath(PackageFeed.BundledModel, f)).Order(StringComparer.Ordinal),
+            packed.Select(e => e.FullName).Order(StringComparer.Ordinal));
+        foreach (string file in expected)
+        {
+            using var stream = package.GetEntry(folder + Path.GetRelativePath(PackageFeed.BundledModel, file))!.Open();
+            using var bytes = new MemoryStream();
+            stream.CopyTo(bytes);
+            Assert.Equal(File.ReadAllBytes(file), bytes.ToArray());
+        }
+    }
+
+    [Theory]
+    [InlineData("pack")]
+    [InlineData("publish")]
+    public async Task Without_a_model_the_tool_is_not_made(string command)
+    {
+        string output = feed.NewFolder("without-" + command);
+        // Not built again: what other tests run must keep its model.
+        var result = await PackageFeed.TryDotnetAsync(Golden.RepositoryRoot, command, Path.Combine("src", "SamEngine.Cli"), "-c",
+            Built.Configuration, "--no-build", "-o", output, $"-p:PackageVersion={feed.Version}", "-p:BundledModel=/none");
+        Assert.NotEqual(0, result.ExitCode);
+        Assert.Contains("There is no model in '/none'", result.Output, StringComparison.Ordinal);
+        Assert.Empty(Directory.EnumerateFiles(output, "*.nupkg"));
+        Assert.False(File.Exists(Path.Combine(output, "sam.dll")));
+    }
+
     private const string Prompt = "Sum up the common factor in these pictures.";
 
     /// <summary>What the engine itself says, here in this process.</summary>
-    private async Task<string> ExpectedAsync()
+    private async Task<string> ExpectedAsync(string folder)
     {
-        using var model = await SamModel.LoadAsync(feed.Model);
+        using var model = await SamModel.LoadAsync(folder);
         var result = await model.DescribeToEndAsync(new DescribeRequest
         {
             Images = [.. feed.Pictures.Select(SamImage.FromFile)],

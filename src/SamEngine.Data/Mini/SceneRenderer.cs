@@ -10,7 +10,8 @@ internal sealed class SceneRenderer : IDisposable
     /// <summary>Version of the font whose glyphs the shipped model and samples were made from.</summary>
     public const string FontVersion = "2.042";
 
-    private const string FontPath = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf";
+    /// <summary>Where Debian puts the font.</summary>
+    public const string DebianFontPath = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf";
     private const string FontFamily = "Noto Color Emoji";
     private readonly SKTypeface _typeface;
 
@@ -18,7 +19,7 @@ internal sealed class SceneRenderer : IDisposable
     /// <exception cref="DatasetException">No such font, or another one.</exception>
     public SceneRenderer(string? fontPath = null)
     {
-        string path = fontPath ?? FontPath;
+        string path = fontPath ?? DebianFontPath;
         if (!File.Exists(path))
         {
             throw new DatasetException(path, "is missing; the pictures are drawn with Noto Color Emoji " +
