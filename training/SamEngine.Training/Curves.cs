@@ -16,7 +16,7 @@ internal static class Curves
     {
         var panels = Directory.EnumerateFiles(work, "*.csv").Order(StringComparer.Ordinal)
             .GroupBy(f => Path.GetFileNameWithoutExtension(f).Split('-')[0])
-            .OrderBy(g => Array.IndexOf(["vision", "queries", "language", "adapters", "control"], g.Key))
+            .OrderBy(g => Array.IndexOf(["vision", "queries", "words", "language", "adapters", "control"], g.Key))
             .Select(g => (Name: g.Key, Lines: g.Select(Read).Where(l => l.Count > 1).ToList())).Where(p => p.Lines.Count > 0).ToList();
         if (panels.Count == 0)
         {

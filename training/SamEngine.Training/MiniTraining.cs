@@ -64,7 +64,11 @@ internal static class MiniTraining
             { tableWork, samples, document };
         table.SetAction((parse, _) => ExperimentTable.RunAsync([("K=4", "models/sam-mini"), ("K=1", "training/checkpoints/K=1/model")],
             "training/checkpoints", parse.GetValue(tableWork)!, parse.GetValue(samples), parse.GetValue(document)));
-        return new RootCommand("Trains SAM-mini") { train, quick, parity, table };
+        var logs = new Argument<string>("work") { Description = "Folder of a training" };
+        var picture = new Argument<string>("png") { Description = "Picture to write" };
+        var curves = new Command("curves", "Draw the losses of a training") { logs, picture };
+        curves.SetAction(parse => Curves.Draw(parse.GetRequiredValue(logs), parse.GetRequiredValue(picture)));
+        return new RootCommand("Trains SAM-mini") { train, quick, parity, table, curves };
     }
 
     /// <summary>Every part of the training on very little, as a check of the code and not of what it can learn.</summary>

@@ -27,7 +27,7 @@ internal sealed class Teller(Random random)
             ItemType.Object when shortAnswer => (Wording.LinkObject, Capital(Things.Objects[index].WithArticle) + "."),
             ItemType.Object => (Wording.Link, $"There is {Things.Objects[index].WithArticle} in every picture."),
             ItemType.Toy when shortAnswer => (Wording.LinkColour, Capital(name) + "."),
-            ItemType.Toy => (Wording.Link, $"Every picture has a {name} toy."),
+            ItemType.Toy => (Wording.Link, $"Every picture has {Things.WithArticle(name)} toy."),
             _ => (Wording.Link, $"Somebody is {name} in every picture."),
         };
         return new MiniSample(MiniFamily.Group, placement, scenes, Wording.Pick(patterns, random, scenes.Count), output, [name]);
@@ -107,7 +107,7 @@ internal sealed class Teller(Random random)
                 {
                     ItemType.Object => Things.Objects[i.Index].WithArticle,
                     ItemType.Activity => $"somebody {i.Name}",
-                    _ => $"a {i.Name} toy",
+                    _ => $"{Things.WithArticle(i.Name)} toy",
                 });
                 return Sample(Wording.List, $"{Capital(string.Join(", ", names))} {phrase}.");
         }

@@ -6,7 +6,7 @@ namespace SamEngine.Data.Mini;
 internal sealed record ObjectKind(string Name, string Glyph)
 {
     /// <summary>The name with its article.</summary>
-    public string WithArticle => ("aeiou".Contains(Name[0], StringComparison.Ordinal) ? "an " : "a ") + Name;
+    public string WithArticle => Things.WithArticle(Name);
 }
 
 /// <summary>Something a person does.</summary>
@@ -52,4 +52,7 @@ internal static class Things
         new("red", 0xFFD81E1E), new("orange", 0xFFFF8C1A), new("yellow", 0xFFFFE11A), new("green", 0xFF1FA32B),
         new("blue", 0xFF1F4FE0), new("purple", 0xFF8A2BC2), new("black", 0xFF1A1A1A), new("white", 0xFFFAFAFA),
     ];
+
+    /// <summary>A name with its article.</summary>
+    public static string WithArticle(string name) => ("aeiou".Contains(name[0], StringComparison.Ordinal) ? "an " : "a ") + name;
 }

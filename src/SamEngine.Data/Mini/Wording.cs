@@ -8,12 +8,14 @@ internal static class Wording
 
     /// <summary>What links the pictures, answered by a sentence.</summary>
     public static IReadOnlyList<string> Link { get; } = Expand(
-        "{What|Tell me what|Say what} do these {n} {pictures|images|photos|scenes} {have in common|share}?",
+        "What do these {n} {pictures|images|photos|scenes} {have in common|share}?",
+        "{Tell me|Say} what these {n} {pictures|images|photos|scenes} {have in common|share}.",
         "{Sum up|Describe|State|Name} the {common factor|common element|link|connection} {in|of|between} these {n} {pictures|images|photos|scenes}.",
         "{Sum up|Describe|State|Name} the {common factor|common element|link|connection} {in|of|between} these {pictures|images|photos|scenes}.",
-        "{What|Tell me what|Say what} do these {pictures|images|photos|scenes} {have in common|share}?",
+        "What do these {pictures|images|photos|scenes} {have in common|share}?",
+        "{Tell me|Say} what these {pictures|images|photos|scenes} {have in common|share}.",
         "{Which|What} {element|thing|detail} {links|connects|unites} {these|the} {n} {pictures|images|photos|scenes}?",
-        "{Find|Point out} what {all|every one of} the {n} {pictures|images|photos} {have in common|share}.");
+        "{Find|Point out} what {all|all of} the {n} {pictures|images|photos} {have in common|share}.");
 
     /// <summary>The object that all pictures show, answered by its name.</summary>
     public static IReadOnlyList<string> LinkObject { get; } = Expand(
@@ -33,13 +35,15 @@ internal static class Wording
 
     /// <summary>What differs between two pictures.</summary>
     public static IReadOnlyList<string> Change { get; } = Expand(
-        "{What|Tell me what|Say what} has changed {between|from} {these two pictures|the first picture to the second|these two images|the first image to the second}?",
+        "What has changed {between these two pictures|from the first picture to the second|between these two images|from the first image to the second}?",
+        "{Tell me|Say} what has changed {between these two pictures|between these two images}.",
         "{Describe|Name|Report|State} the {change|difference} {between|in} {these|the} two {pictures|images|photos|scenes}.",
         "{Spot|Find} the {change|difference}: {what is new or gone|what is not as before} in the second {picture|image|photo}?");
 
     /// <summary>Everything in one picture.</summary>
     public static IReadOnlyList<string> List { get; } = Expand(
-        "{What|Tell me what|Say what} is in {this|the} {picture|image|photo}?",
+        "What is in {this|the} {picture|image|photo}?",
+        "{Tell me|Say} what is in {this|the} {picture|image|photo}.",
         "{List|Name} {everything|all things} in {this|the} {picture|image|photo|scene}.");
 
     /// <summary>Whether a picture shows something; {x} is the thing.</summary>
