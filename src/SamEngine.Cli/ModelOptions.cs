@@ -31,7 +31,7 @@ internal sealed class ModelOptions
 
     private readonly Option<int?> _threads = CommandOptions.Whole<int>("--threads", "Most threads; 0: one per processor (0)");
 
-    private readonly Option<string?> _isa = new("--isa") { Description = "Instruction set: scalar, avx2, avx512" };
+    private readonly Option<string?> _isa = new("--isa") { Description = "Instruction set: scalar, avx2, avx512, avx512-vnni, avx512-bf16 (the best there is)" };
 
     private readonly Option<int?> _kvTokens = CommandOptions.Whole<int>("--kv-tokens",
         "Tokens of key/value memory; 0: twice the context (0)");

@@ -26,7 +26,8 @@ public sealed record SamModelOptions
     /// <summary>Most threads to compute with; 0 takes one per processor.</summary>
     public int Threads { get; init; }
 
-    /// <summary>Instruction set of the CPU backend: "scalar", "avx2", "avx512"; null takes the best there is.</summary>
+    /// <summary>Instruction set of the CPU backend: "scalar", "avx2", "avx512", "avx512-vnni" or "avx512-bf16"; null takes
+    /// the best there is.</summary>
     public string? InstructionSet { get; init; }
 
     /// <summary>Tokens that the key/value memory holds over all running requests; 0 takes twice the model's context, or what five

@@ -161,7 +161,7 @@ internal sealed class Probe(Backend backend, int seed) : IDisposable
             WeightFormat.F16 => [.. values.SelectMany(v => BitConverter.GetBytes((Half)v))],
             WeightFormat.BF16 => [.. values.SelectMany(v => BitConverter.GetBytes(
                 (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16)))],
-            _ => QuantizedLayout.Quantize(values, format, rows, columns, group),
+            _ => Quantizer.Quantize("weight", values, format, rows, columns, group),
         };
         // Pinned for good: the weight may read it where it lies.
         byte[] pinned = GC.AllocateUninitializedArray<byte>(bytes.Length, pinned: true);
