@@ -1,4 +1,3 @@
-using SamEngine.Compute;
 
 namespace SamEngine;
 
@@ -8,9 +7,10 @@ public sealed record SamModelOptions
     /// <summary>Where to compute. Default: the native CPU backend.</summary>
     public BackendChoice Backend { get; init; } = BackendChoice.Auto;
 
-    /// <summary>Format of the weight matrices in memory; null keeps them as stored, mapped from the file without a copy.
-    /// Asking for another format converts them while loading.</summary>
-    public WeightFormat? Weights { get; init; }
+    /// <summary>Formats of the weight matrices in memory, one for all or part by part; null keeps them as stored, mapped from
+    /// the file without a copy. Asking for another format converts them while loading: for a large model, quantize a folder
+    /// once instead (<see cref="Checkpoints.ModelQuantizer"/>, <c>sam model quantize</c>).</summary>
+    public WeightFormats? Weights { get; init; }
 
     /// <summary>Map weight files (the default) instead of reading them. A mapped file must not be changed or truncated
     /// while the model is loaded; when that can't be promised, switch this off.</summary>

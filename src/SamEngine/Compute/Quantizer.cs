@@ -17,8 +17,8 @@ internal static class Quantizer
     private static ReadOnlySpan<float> Peaks => [92, 101, 110, 119, 128, 138, -76, -83, -90, -97, -104];
 
     /// <summary>Rounds a whole row-major matrix.</summary>
-    /// <exception cref="NumericException">A weight is NaN or infinite, or too large for an fp16 scale.</exception>
-    public static byte[] Quantize(string name, ReadOnlySpan<float> values, WeightFormat format, int rows, int columns,
+    /// <exception cref="ArithmeticException">A weight is NaN or infinite, or too large for an fp16 scale.</exception>
+    public static byte[] Quantize(ReadOnlySpan<float> values, WeightFormat format, int rows, int columns,
         int groupSize)
     {
         byte[] packed = new byte[QuantizedLayout.ByteLength(format, rows, columns, groupSize)];
@@ -29,7 +29,7 @@ internal static class Quantizer
         {
             int first = block * QuantizedLayout.BlockRows;
             int count = Math.Min(QuantizedLayout.BlockRows, rows - first);
-            QuantizeBlock(name, values.Slice(first * columns, count * columns), format, columns, groupSize,
+            QuantizeBlock(values.Slice(first * columns, count * columns), format, columns, groupSize,
                 packed.AsSpan(block * scaleBytes, scaleBytes),
                 packed.AsSpan((int)(codes + block * codeBytes), (int)codeBytes));
         }
@@ -37,14 +37,14 @@ internal static class Quantizer
     }
 
     /// <summary>Rounds up to sixteen rows into one block.</summary>
-    /// <param name="name">The tensor, for errors.</param>
     /// <param name="values">Row-major.</param>
     /// <param name="format">Q8 or Q4.</param>
     /// <param name="columns">Columns of a row.</param>
     /// <param name="groupSize">Columns that share a scale.</param>
     /// <param name="scales">The block's scales.</param>
     /// <param name="codes">The block's codes.</param>
-    public static void QuantizeBlock(string name, ReadOnlySpan<float> values, WeightFormat format, int columns,
+    /// <exception cref="ArithmeticException">A weight is NaN or infinite, or too large for an fp16 scale.</exception>
+    public static void QuantizeBlock(ReadOnlySpan<float> values, WeightFormat format, int columns,
         int groupSize, Span<byte> scales, Span<byte> codes)
     {
         int rows = values.Length / columns;
@@ -65,8 +65,8 @@ internal static class Quantizer
                 float peak = Peak(group);
                 if (!float.IsFinite(peak) || MathF.Abs(peak) > LargestScale / 2)
                 {
-                    throw new NumericException(name, $"row {row} of a block has {peak} in columns {first} to " +
-                        $"{first + count - 1}; {format} needs finite weights below {LargestScale / 2}");
+                    throw new ArithmeticException($"a weight in columns {first} to {first + count - 1} is {peak}; {format} " +
+                        $"needs finite weights of at most {LargestScale / 2}");
                 }
                 halves[g * QuantizedLayout.BlockRows + row] = format == WeightFormat.Q8
                     ? RoundEvenly(group, levels, peak) : RoundToLevels(group, levels, peak);
