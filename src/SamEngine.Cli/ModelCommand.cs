@@ -4,10 +4,10 @@ using Spectre.Console;
 
 namespace SamEngine.Cli;
 
-/// <summary><c>sam model convert</c>, <c>sam model quantize</c> and <c>sam model inspect</c>.</summary>
+/// <summary><c>sam model convert</c>, <c>quantize</c>, <c>compare</c> and <c>inspect</c>.</summary>
 internal static class ModelCommand
 {
-    public static Command Create() => new("model", "Make and look into model folders") { Convert(), Quantize(), Inspect() };
+    public static Command Create() => new("model", "Make and look into model folders") { Convert(), Quantize(), Compare(), Inspect() };
 
     private static Command Convert()
     {
@@ -86,6 +86,25 @@ internal static class ModelCommand
                 await Console.Error.WriteLineAsync("note: " + note);
             }
             await Console.Error.WriteLineAsync("wrote " + options.Output);
+            return ExitCodes.Success;
+        });
+        return command;
+    }
+
+    private static Command Compare()
+    {
+        var original = CommandOptions.PathArgument("original", "Model folder that was quantized");
+        var quantized = CommandOptions.PathArgument("quantized", "What came of it");
+        var command = new Command("compare", "Print how far every quantized matrix is from its original, and how far plain rounding " +
+            "in blocks of 32 would be") { original, quantized };
+        command.SetAction(parsed =>
+        {
+            Console.Out.WriteLine("tensor\tformat\trelative error\tcosine\tplain rounding");
+            foreach (var e in QuantizationError.Compare(parsed.GetRequiredValue(original), parsed.GetRequiredValue(quantized)))
+            {
+                Console.Out.WriteLine(FormattableString.Invariant(
+                    $"{e.Name}\t{e.Format}\t{e.RelativeError:0.0000}\t{e.Cosine:0.000000}\t{e.PlainError:0.0000}"));
+            }
             return ExitCodes.Success;
         });
         return command;
