@@ -31,7 +31,8 @@ namespace {
 int32_t BestIsa() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
@@ -79,7 +80,8 @@ int32_t Run(sam_context* c, sam::RangeFunction f, const Args& args, int64_t coun
   }
 }
 
-// Memory for rows of x, kept from call to call; null where there is no more. Its parts start at multiples of 64 bytes.
+// Memory for rows of x, kept from call to call; null where there is no more. Its parts start at multiples of
+// 64 bytes.
 uint8_t* RowsMemory(sam_context* c, size_t bytes) {
   if (c->rows_bytes < bytes) {
     std::free(c->rows);
@@ -128,7 +130,8 @@ int32_t FloatLinear(sam_context* c, const sam_view* x, const sam_weight* w, cons
   return Run(c, c->kernels.linear, args, row_blocks * column_blocks, 1, scratch);
 }
 
-int32_t QuantizedLinear(sam_context* c, const sam_view* x, const sam_weight* w, const sam::Epilogue& epilogue) {
+int32_t QuantizedLinear(sam_context* c, const sam_view* x, const sam_weight* w,
+                        const sam::Epilogue& epilogue) {
   int64_t rows = RowCount(x);
   int64_t groups = (w->columns + w->group_size - 1) / w->group_size;
   // An odd number of cache lines: rows a power of two apart would share the cache's sets.

@@ -1,8 +1,9 @@
-// y = activation(x W^T + bias) + residual for bf16 weights, row-major as the checkpoint stores them, with dpbf16: x is
-// rounded to bf16, products of pairs are summed in fp32 in sixteen chains along K (lane l takes the pairs l mod 16),
-// reduced by one fixed tree, so that a result depends neither on the rows beside it nor on the number of threads.
-// Both operands are read along K, so nothing is packed: for every panel of weight rows and every stretch of K a tile of
-// rows passes over the panel, the chains waiting in scratch for the next stretch.
+// y = activation(x W^T + bias) + residual for bf16 weights, row-major as the checkpoint stores them, with
+// dpbf16: x is rounded to bf16, products of pairs are summed in fp32 in sixteen chains along K (lane l takes
+// the pairs l mod 16), reduced by one fixed tree, so that a result depends neither on the rows beside it nor
+// on the number of threads. Both operands are read along K, so nothing is packed: for every panel of weight
+// rows and every stretch of K a tile of rows passes over the panel, the chains waiting in scratch for the
+// next stretch.
 #include "epilogue.h"
 #include "kernels.h"
 #include "simd.h"
@@ -12,8 +13,9 @@ namespace sam::SAM_ISA {
 
 namespace {
 
-constexpr int kRows = 6, kColumns = 4;  // of a tile: 24 sums, the weights of a step and one input fill the registers
-constexpr int64_t kStretch = 1024;      // a tile's rows and weights fit the first cache
+constexpr int kRows = 6,
+              kColumns = 4;  // of a tile: 24 sums, the weights of a step and one input fill the registers
+constexpr int64_t kStretch = 1024;  // a tile's rows and weights fit the first cache
 static_assert(kBf16Columns % 16 == 0 && kBf16Columns % kColumns == 0);
 
 SAM_INLINE __m512bh LoadPairs(const uint16_t* p) { return (__m512bh)_mm512_loadu_si512(p); }
@@ -53,8 +55,7 @@ void Tile(const uint16_t* x, int64_t stride, const uint16_t* const* w, int64_t n
     for (int r = 0; r < kR; r++) {
       __m512bh v = LoadPairs(x + r * stride + whole, tail);
 #pragma GCC unroll 8
-      for (int c = 0; c < kColumns; c++)
-        acc[r][c] = DotPairs(acc[r][c], v, LoadPairs(w[c] + whole, tail));
+      for (int c = 0; c < kColumns; c++) acc[r][c] = DotPairs(acc[r][c], v, LoadPairs(w[c] + whole, tail));
     }
   }
 #pragma GCC unroll 8
@@ -81,8 +82,8 @@ void TileOf(int rows, const uint16_t* x, int64_t stride, const uint16_t* const* 
   }
 }
 
-void Piece(const Bf16LinearArgs* a, int64_t row_begin, int64_t row_end, int64_t column_begin, int64_t column_end,
-           float* chains) {
+void Piece(const Bf16LinearArgs* a, int64_t row_begin, int64_t row_end, int64_t column_begin,
+           int64_t column_end, float* chains) {
   int64_t k = a->w->columns;
   int64_t rows = row_end - row_begin;
   int64_t stretch = rows <= kRows ? k : kStretch;

@@ -27,8 +27,8 @@ struct LinearArgs {
   int64_t stretch;  // columns of x that a packed panel covers, a multiple of 16; 0: weights are not packed
 };
 
-// Rows of x as 8-bit codes with a scale per group: x = code * scale / kScaleUnit, so that (weights.h) a product of codes
-// and scales needs no further factor.
+// Rows of x as 8-bit codes with a scale per group: x = code * scale / kScaleUnit, so that (weights.h) a
+// product of codes and scales needs no further factor.
 struct QuantizedRows {
   int8_t* codes;     // [rows, columns], columns at least whole groups
   float* scales;     // [groups, rows]; NaN where the group holds a NaN or infinity
@@ -126,9 +126,9 @@ struct SwiGluArgs {
   const sam_view *gate_up, *y;
 };
 
-// Pieces of work: linear layers: row_blocks x column blocks; norms, quantisation, embedding, add, copy, patches, swiglu, rotary:
-// rows; attention: batch x heads x blocks of kAttentionRows rows; group pool: positions; paged attention:
-// rows x heads.
+// Pieces of work: linear layers: row_blocks x column blocks; norms, quantisation, embedding, add, copy,
+// patches, swiglu, rotary: rows; attention: batch x heads x blocks of kAttentionRows rows; group pool:
+// positions; paged attention: rows x heads.
 struct KernelTable {
   int64_t direct_rows;  // most rows of x for which a linear layer does not pack its weights
   void (*linear)(const void*, int64_t, int64_t, void*);
@@ -153,9 +153,9 @@ constexpr int64_t kAttentionRows = 32;
 constexpr int64_t kWeightRows = 4;     // weight rows that a linear layer of few rows reads together
 constexpr int64_t kPanelColumns = 48;  // weight rows of a packed panel, a multiple of 16 and of every tile
 
-constexpr int64_t kBlockRows = 16;     // weight rows that lie interleaved in a quantised matrix
-constexpr int64_t kPanelBlocks = 4;    // most such blocks that a tile covers
-constexpr int64_t kBf16Columns = 48;   // weight rows of a panel of the bf16 kernel, a multiple of 16
+constexpr int64_t kBlockRows = 16;    // weight rows that lie interleaved in a quantised matrix
+constexpr int64_t kPanelBlocks = 4;   // most such blocks that a tile covers
+constexpr int64_t kBf16Columns = 48;  // weight rows of a panel of the bf16 kernel, a multiple of 16
 
 namespace scalar {
 extern const KernelTable table;
@@ -174,7 +174,7 @@ void QuantizedLinear(const void*, int64_t, int64_t, void*);
 namespace avx512_bf16 {
 void ToBf16Rows(const void*, int64_t, int64_t, void*);
 void Bf16Linear(const void*, int64_t, int64_t, void*);
-}
+}  // namespace avx512_bf16
 #endif
 
 // Address of row r of all rows of a view, counted over the batch.

@@ -1,5 +1,5 @@
-// Rows of x as 8-bit codes, symmetric, with the group's largest magnitude as full scale (127), rounded to nearest even:
-// the same codes on every instruction set. Columns up to a whole group are zeros.
+// Rows of x as 8-bit codes, symmetric, with the group's largest magnitude as full scale (127), rounded to
+// nearest even: the same codes on every instruction set. Columns up to a whole group are zeros.
 #include "kernels.h"
 #include "simd.h"
 #include "weights.h"
@@ -29,7 +29,8 @@ void QuantizeRows(const void* args, int64_t begin, int64_t end, void*) {
       V total = Zero();
       for (int64_t i = 0; i < to->group_size; i += 16) {
         V v = Zero();
-        if (inverse > 0 && i < n) v = Round(Load(x + from + i, n - i < 16 ? (int)(n - i) : 16) * Set(inverse));
+        if (inverse > 0 && i < n)
+          v = Round(Load(x + from + i, n - i < 16 ? (int)(n - i) : 16) * Set(inverse));
         total = total + v;
         StoreInt8(codes + i, v);
       }

@@ -1,13 +1,13 @@
-// y = activation(x W^T + bias) + residual for Q8 and Q4 weights. x is quantised to 8 bits first, with a scale per
-// group of the weights' length; the products of a group are summed as integers, exactly, and
+// y = activation(x W^T + bias) + residual for Q8 and Q4 weights. x is quantised to 8 bits first, with a scale
+// per group of the weights' length; the products of a group are summed as integers, exactly, and
 //   y = sum over groups, in order, of (float)(integer sum) * (weight scale * x scale),
-// multiplied and added with separate roundings. So a result depends neither on the instruction set, nor on the rows
-// computed beside it, nor on the number of threads.
+// multiplied and added with separate roundings. So a result depends neither on the instruction set, nor on
+// the rows computed beside it, nor on the number of threads.
 //
-// Weights are stored as level + 128 (unsigned, as dpbusd wants one operand): the integer sums start at -128 times the
-// sum of x's codes. Blocks of sixteen weight rows lie interleaved (weights.h) and are read in place; a tile covers
-// some rows of x and some blocks. Few rows: one pass over the weights. More: stretches of K whose weights stay in the
-// first cache while all rows pass, sums waiting in scratch.
+// Weights are stored as level + 128 (unsigned, as dpbusd wants one operand): the integer sums start at -128
+// times the sum of x's codes. Blocks of sixteen weight rows lie interleaved (weights.h) and are read in
+// place; a tile covers some rows of x and some blocks. Few rows: one pass over the weights. More: stretches
+// of K whose weights stay in the first cache while all rows pass, sums waiting in scratch.
 //
 // Ladder, one core, Q4 groups of 64 (docs/quantisation.md): see there.
 #include "epilogue.h"
@@ -21,7 +21,7 @@ namespace {
 
 // kLevels + 128.
 #define SAM_SHIFTED_LEVELS \
-  {28, 51, 69, 83, 96, 108, 118, 128, 138, 148, 158, 170, 184, 201, 223, 255}
+  { 28, 51, 69, 83, 96, 108, 118, 128, 138, 148, 158, 170, 184, 201, 223, 255 }
 
 // Rows of x in a tile and blocks of weights: sums, weights of a step and one activation fill the registers.
 #if defined(__AVX512VNNI__)
@@ -37,8 +37,8 @@ static_assert(kFewBlocks <= kPanelBlocks && kBlocks <= kPanelBlocks);
 constexpr int kSumStride = (int)(kPanelBlocks * kBlockRows);
 constexpr int64_t kCacheBytes = 24 << 10;  // of weights that stay in the first cache
 
-// One register's part of a step, four columns of each of its weight rows: Bytes as stored, Weights and Inputs ready to
-// be multiplied, Sums the integer sums, one lane a weight row.
+// One register's part of a step, four columns of each of its weight rows: Bytes as stored, Weights and Inputs
+// ready to be multiplied, Sums the integer sums, one lane a weight row.
 #if defined(__AVX512F__)
 constexpr int kLanes = 16;
 using Bytes = __m512i;
@@ -58,8 +58,7 @@ SAM_INLINE Scales LoadScales(const uint16_t* p) {
 // sums += (float)s * (weight scales * x scale)
 SAM_INLINE void AddScaled(float* sums, Sums s, Scales scales, float x) {
   scales = _mm512_mul_ps(scales, _mm512_set1_ps(x));
-  _mm512_storeu_ps(sums,
-                   _mm512_add_ps(_mm512_loadu_ps(sums), _mm512_mul_ps(_mm512_cvtepi32_ps(s), scales)));
+  _mm512_storeu_ps(sums, _mm512_add_ps(_mm512_loadu_ps(sums), _mm512_mul_ps(_mm512_cvtepi32_ps(s), scales)));
 }
 #if defined(__AVX512VNNI__)
 using Weights = __m512i;
@@ -126,11 +125,12 @@ SAM_INLINE Sums Dot(Sums s, Weights w, Inputs x) {
   return _mm256_add_epi32(s, _mm256_madd_epi16(w.odd, x.odd));
 }
 using Scales = __m256;
-SAM_INLINE Scales LoadScales(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+SAM_INLINE Scales LoadScales(const uint16_t* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
+}
 SAM_INLINE void AddScaled(float* sums, Sums s, Scales scales, float x) {
   scales = _mm256_mul_ps(scales, _mm256_set1_ps(x));
-  _mm256_storeu_ps(sums,
-                   _mm256_add_ps(_mm256_loadu_ps(sums), _mm256_mul_ps(_mm256_cvtepi32_ps(s), scales)));
+  _mm256_storeu_ps(sums, _mm256_add_ps(_mm256_loadu_ps(sums), _mm256_mul_ps(_mm256_cvtepi32_ps(s), scales)));
 }
 
 #else  // scalar
@@ -167,7 +167,8 @@ SAM_INLINE Sums SetSums(int32_t x) {
 }
 SAM_INLINE Sums Dot(Sums s, Weights w, Inputs x) {
   for (int i = 0; i < 16; i++)
-    s.l[i] += w.b[4 * i] * x.x[0] + w.b[4 * i + 1] * x.x[1] + w.b[4 * i + 2] * x.x[2] + w.b[4 * i + 3] * x.x[3];
+    s.l[i] +=
+        w.b[4 * i] * x.x[0] + w.b[4 * i + 1] * x.x[1] + w.b[4 * i + 2] * x.x[2] + w.b[4 * i + 3] * x.x[3];
   return s;
 }
 using Scales = V;
@@ -242,8 +243,8 @@ void Tile(const QuantizedRows* x, int64_t row, const QuantizedBlock* w, int64_t 
 }
 
 template <int kFormat, int kBlocks_>
-void TileOf(int rows, const QuantizedRows* x, int64_t row, const QuantizedBlock* w, int64_t begin, int64_t end,
-            float* sums) {
+void TileOf(int rows, const QuantizedRows* x, int64_t row, const QuantizedBlock* w, int64_t begin,
+            int64_t end, float* sums) {
   switch (rows) {
     case 1:
       return Tile<kFormat, 1, kBlocks_>(x, row, w, begin, end, sums);
@@ -268,8 +269,8 @@ void TileOf(int rows, const QuantizedRows* x, int64_t row, const QuantizedBlock*
 }
 
 template <int kFormat>
-void Piece(const QuantizedLinearArgs* a, int64_t row_begin, int64_t row_end, int64_t block_begin, int64_t block_end,
-           float* sums) {
+void Piece(const QuantizedLinearArgs* a, int64_t row_begin, int64_t row_end, int64_t block_begin,
+           int64_t block_end, float* sums) {
   int64_t rows = row_end - row_begin;
   int64_t tiles = (rows + kMostRows - 1) / kMostRows;
   int64_t tile_rows = (rows + tiles - 1) / tiles;

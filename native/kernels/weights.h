@@ -1,4 +1,5 @@
-// How weight matrices lie in memory: floating-point formats row-major, quantised ones as docs/quantisation.md says.
+// How weight matrices lie in memory: floating-point formats row-major, quantised ones as docs/quantisation.md
+// says.
 #ifndef SAMENGINE_WEIGHTS_H_
 #define SAMENGINE_WEIGHTS_H_
 
@@ -28,7 +29,8 @@ SAM_INLINE V LoadWeights(const uint8_t* row, int64_t k, int n) {
   }
 }
 
-// A weight is level * scale * kScaleUnit: so a scale is about the largest weight of its group, where fp16 is precise.
+// A weight is level * scale * kScaleUnit: so a scale is about the largest weight of its group, where fp16 is
+// precise.
 constexpr float kScaleUnit = 1.0f / 128;
 
 // Q4: what the sixteen codes stand for, their levels; mirrors QuantizedLayout.Levels. Close together near
@@ -38,7 +40,7 @@ alignas(16) static constexpr int8_t kLevels[16] = {-100, -77, -59, -45, -32, -20
 
 // kBlockRows rows of a quantised matrix.
 struct QuantizedBlock {
-  const uint8_t* codes;    // Q8: [columns / 4][16][4], level + 128; Q4: [columns / 8][16][4], low nibbles first
+  const uint8_t* codes;  // Q8: [columns / 4][16][4], level + 128; Q4: [columns / 8][16][4], low nibbles first
   const uint16_t* scales;  // [groups][16]
   int64_t column;          // output column of its first row
   int columns;             // rows that are not padding

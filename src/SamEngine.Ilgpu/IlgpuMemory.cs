@@ -96,7 +96,7 @@ internal sealed class IlgpuWeight : Weight
             for (int row = 0; row < part.Rows; row++)
             {
                 QuantizedLayout.ReadRow((void*)part.Address, Format, part.Rows, Columns, GroupSize, row,
-                    System.Runtime.InteropServices.MemoryMarshal.Cast<byte, sbyte>(levels), scales);
+                    System.Runtime.InteropServices.MemoryMarshal.Cast<byte, sbyte>(levels.AsSpan()), scales);
                 _data.View.SubView(dataAt, levels.Length).CopyFromCPU(levels);
                 _scales.View.SubView(scaleAt, groups).CopyFromCPU(scales);
                 dataAt += levels.Length;
