@@ -2,6 +2,9 @@
 
 #include <cstdlib>
 
+#if defined(__linux__)
+#include <pthread.h>
+#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define SAM_PAUSE() _mm_pause()
@@ -90,6 +93,9 @@ void Pool::Share(int index) {
 }
 
 void Pool::Worker(int index) {
+#if defined(__linux__)
+  pthread_setname_np(pthread_self(), "samengine-pool");  // for profilers and top
+#endif
   uint64_t seen = 0;
   for (;;) {
     for (int spins = 0; spins < kSpins && generation_.load(std::memory_order_acquire) == seen; spins++)

@@ -7,12 +7,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SAM_ABI_VERSION 1
+#define SAM_ABI_VERSION 2
 #define SAM_API extern "C" __attribute__((visibility("default")))
 
 typedef enum { SAM_OK = 0, SAM_INVALID = 1, SAM_OUT_OF_MEMORY = 2, SAM_UNSUPPORTED = 3 } sam_status;
 typedef enum { SAM_F32 = 0, SAM_F16 = 1, SAM_BF16 = 2, SAM_Q8 = 3, SAM_Q4 = 4 } sam_format;
-typedef enum { SAM_SCALAR = 0, SAM_AVX2 = 1, SAM_AVX512 = 2 } sam_isa;
+// Each one contains those before it.
+typedef enum {
+  SAM_SCALAR = 0,
+  SAM_AVX2 = 1,
+  SAM_AVX512 = 2,
+  SAM_AVX512_VNNI = 3,
+  SAM_AVX512_BF16 = 4,
+} sam_isa;
 
 typedef struct {
   float* data;  // first element; null: not given

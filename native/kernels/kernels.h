@@ -10,15 +10,64 @@
 
 namespace sam {
 
-struct LinearArgs {
-  const sam_view *x, *y, *residual;
-  const sam_weight* w;
+// What is done with the sums of a linear layer: y = activation(sums + bias) + residual.
+struct Epilogue {
+  const sam_view *y, *residual;
   const float* bias;
   int32_t activation;
+};
+
+struct LinearArgs {
+  const sam_view* x;
+  const sam_weight* w;
+  Epilogue epilogue;
   int64_t row_block;     // rows of x that a piece of work covers
   int64_t row_blocks;    // pieces along the rows
   int64_t column_block;  // output columns that a piece covers
   int64_t stretch;  // columns of x that a packed panel covers, a multiple of 16; 0: weights are not packed
+};
+
+// Rows of x as 8-bit codes with a scale per group: x = code * scale / kScaleUnit, so that (weights.h) a
+// product of codes and scales needs no further factor.
+struct QuantizedRows {
+  int8_t* codes;     // [rows, columns], columns at least whole groups
+  float* scales;     // [groups, rows]; NaN where the group holds a NaN or infinity
+  int32_t* offsets;  // [groups, rows]: -128 times the sum of the group's codes
+  int64_t rows, columns, groups;
+  int32_t group_size;
+};
+
+struct QuantizeRowsArgs {
+  const sam_view* x;
+  QuantizedRows rows;
+};
+
+struct QuantizedLinearArgs {
+  QuantizedRows x;
+  const sam_weight* w;
+  Epilogue epilogue;
+  int64_t row_block;   // rows of x that a piece of work covers
+  int64_t row_blocks;  // pieces along the rows
+  int64_t blocks;      // blocks of kBlockRows weight rows that a piece covers
+};
+
+// Rows of x in bf16, [rows, columns], zeros behind x's.
+struct Bf16Rows {
+  uint16_t* values;
+  int64_t columns;
+};
+
+struct Bf16RowsArgs {
+  const sam_view* x;
+  Bf16Rows rows;
+};
+
+struct Bf16LinearArgs {
+  Bf16Rows x;
+  const sam_weight* w;
+  Epilogue epilogue;
+  int64_t rows, row_block, row_blocks;  // rows of x, and as above
+  int64_t column_block;                 // output columns that a piece covers
 };
 
 struct NormArgs {
@@ -77,9 +126,9 @@ struct SwiGluArgs {
   const sam_view *gate_up, *y;
 };
 
-// Pieces of work: linear: row_blocks x column blocks; norms, embedding, add, copy, patches, swiglu, rotary:
-// rows; attention: batch x heads x blocks of kAttentionRows rows; group pool: positions; paged attention:
-// rows x heads.
+// Pieces of work: linear layers: row_blocks x column blocks; norms, quantisation, embedding, add, copy,
+// patches, swiglu, rotary: rows; attention: batch x heads x blocks of kAttentionRows rows; group pool:
+// positions; paged attention: rows x heads.
 struct KernelTable {
   int64_t direct_rows;  // most rows of x for which a linear layer does not pack its weights
   void (*linear)(const void*, int64_t, int64_t, void*);
@@ -94,11 +143,19 @@ struct KernelTable {
   void (*rotary_store_kv)(const void*, int64_t, int64_t, void*);
   void (*paged_attention)(const void*, int64_t, int64_t, void*);
   void (*swiglu)(const void*, int64_t, int64_t, void*);
+  void (*quantize_rows)(const void*, int64_t, int64_t, void*);
+  void (*quantized_linear)(const void*, int64_t, int64_t, void*);
+  void (*bf16_rows)(const void*, int64_t, int64_t, void*);    // null: bf16 weights are widened to fp32
+  void (*bf16_linear)(const void*, int64_t, int64_t, void*);  // goes with bf16_rows
 };
 
 constexpr int64_t kAttentionRows = 32;
 constexpr int64_t kWeightRows = 4;     // weight rows that a linear layer of few rows reads together
 constexpr int64_t kPanelColumns = 48;  // weight rows of a packed panel, a multiple of 16 and of every tile
+
+constexpr int64_t kBlockRows = 16;    // weight rows that lie interleaved in a quantised matrix
+constexpr int64_t kPanelBlocks = 4;   // most such blocks that a tile covers
+constexpr int64_t kBf16Columns = 48;  // weight rows of a panel of the bf16 kernel, a multiple of 16
 
 namespace scalar {
 extern const KernelTable table;
@@ -110,6 +167,14 @@ extern const KernelTable table;
 namespace avx512 {
 extern const KernelTable table;
 }
+// These two have only what differs from AVX-512.
+namespace avx512_vnni {
+void QuantizedLinear(const void*, int64_t, int64_t, void*);
+}
+namespace avx512_bf16 {
+void ToBf16Rows(const void*, int64_t, int64_t, void*);
+void Bf16Linear(const void*, int64_t, int64_t, void*);
+}  // namespace avx512_bf16
 #endif
 
 // Address of row r of all rows of a view, counted over the batch.
@@ -140,6 +205,8 @@ void GroupPool(const void*, int64_t, int64_t, void*);
 void RotaryStoreKv(const void*, int64_t, int64_t, void*);
 void PagedAttention(const void*, int64_t, int64_t, void*);
 void SwiGlu(const void*, int64_t, int64_t, void*);
+void QuantizeRows(const void*, int64_t, int64_t, void*);
+void QuantizedLinear(const void*, int64_t, int64_t, void*);
 }  // namespace sam::SAM_ISA
 #endif
 

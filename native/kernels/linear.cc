@@ -1,13 +1,15 @@
-// y = activation(x W^T + bias) + residual, W [N, K] row-major as the checkpoint stores it. fp32 activations
-// and sums.
+// y = activation(x W^T + bias) + residual, W [N, K] in floating point, row-major as the checkpoint stores it.
+// fp32 activations and sums.
 //
 // A piece of work is a block of rows of x times a block of weight rows. Few rows: weights are
 // widened in registers and read once (bound by memory). More rows: for every panel of weight rows and every
 // stretch of K, the panel is widened and interleaved into scratch, from where it serves all rows of the
 // block, a register tile at a time; the sixteen lanes of every sum wait in scratch for the next stretch. Both
 // ways sum along K in the lanes of simd.h, so they agree bit for bit.
+#include "epilogue.h"
 #include "kernels.h"
 #include "simd.h"
+#include "weights.h"
 
 namespace sam::SAM_ISA {
 
@@ -23,60 +25,16 @@ constexpr int kTileRows = 4, kTileColumns = 2;
 #endif
 constexpr int kDirectTile = 6, kDirectColumns = (int)kWeightRows;
 
-struct WeightRow {
-  const uint8_t* codes;    // first element of the row
-  const uint16_t* scales;  // quantised formats: scales of the row
-};
-
-SAM_INLINE WeightRow RowOfWeight(const sam_weight* w, int64_t row) {
-  const sam_part* part = w->parts;
-  while (row >= part->rows) row -= (part++)->rows;
-  const uint8_t* base = (const uint8_t*)part->data;
-  int64_t k = w->columns;
-  switch (w->format) {
-    case SAM_F32:
-      return {base + row * k * 4, nullptr};
-    case SAM_F16:
-    case SAM_BF16:
-      return {base + row * k * 2, nullptr};
-    default: {
-      int64_t groups = k / w->group_size;
-      const uint8_t* codes = base + part->rows * groups * 2;
-      return {codes + (w->format == SAM_Q8 ? row * k : row * k / 2), (const uint16_t*)base + row * groups};
-    }
-  }
-}
-
-// Sixteen weights from column k; n of them are inside the row. Quantised rows are multiples of 32 long.
-template <int kFormat>
-SAM_INLINE V LoadWeights(WeightRow row, int64_t k, int n, int32_t group) {
-  if constexpr (kFormat == SAM_F32) {
-    const float* p = (const float*)row.codes + k;
-    return n >= 16 ? Load(p) : Load(p, n);
-  } else if constexpr (kFormat == SAM_F16) {
-    const uint16_t* p = (const uint16_t*)row.codes + k;
-    return n >= 16 ? LoadHalf(p) : LoadHalf(p, n);
-  } else if constexpr (kFormat == SAM_BF16) {
-    const uint16_t* p = (const uint16_t*)row.codes + k;
-    return n >= 16 ? LoadBf16(p) : LoadBf16(p, n);
-  } else if constexpr (kFormat == SAM_Q8) {
-    return LoadInt8((const int8_t*)row.codes + k) * Set(HalfToFloat(row.scales[k / group]));
-  } else {
-    return LoadNibbles(row.codes + k / 32 * 16, (k & 16) != 0) * Set(HalfToFloat(row.scales[k / group]));
-  }
-}
-
 // sums[r][c] = x_r . w_c for kRows x kColumns pairs.
 template <int kFormat, int kRows, int kColumns>
-SAM_INLINE void Dot(const float* const* x, const WeightRow* w, int64_t k, int32_t group,
-                    float sums[][kDirectColumns]) {
+SAM_INLINE void Dot(const float* const* x, const uint8_t* const* w, int64_t k, float sums[][kDirectColumns]) {
   V acc[kRows][kColumns];
   for (int r = 0; r < kRows; r++)
     for (int c = 0; c < kColumns; c++) acc[r][c] = Zero();
   int64_t whole = k / 16 * 16;
   for (int64_t i = 0; i < whole; i += 16) {
     V b[kColumns];
-    for (int c = 0; c < kColumns; c++) b[c] = LoadWeights<kFormat>(w[c], i, 16, group);
+    for (int c = 0; c < kColumns; c++) b[c] = LoadWeights<kFormat>(w[c], i, 16);
     for (int r = 0; r < kRows; r++) {
       V a = Load(x[r] + i);
       for (int c = 0; c < kColumns; c++) acc[r][c] = Fma(a, b[c], acc[r][c]);
@@ -84,7 +42,7 @@ SAM_INLINE void Dot(const float* const* x, const WeightRow* w, int64_t k, int32_
   }
   if (int tail = (int)(k - whole)) {
     for (int c = 0; c < kColumns; c++) {
-      V b = LoadWeights<kFormat>(w[c], whole, tail, group);
+      V b = LoadWeights<kFormat>(w[c], whole, tail);
       for (int r = 0; r < kRows; r++) acc[r][c] = Fma(Load(x[r] + whole, tail), b, acc[r][c]);
     }
   }
@@ -93,40 +51,33 @@ SAM_INLINE void Dot(const float* const* x, const WeightRow* w, int64_t k, int32_
 }
 
 template <int kFormat, int kRows>
-SAM_INLINE void DotColumns(const float* const* x, const WeightRow* w, int columns, int64_t k, int32_t group,
+SAM_INLINE void DotColumns(const float* const* x, const uint8_t* const* w, int columns, int64_t k,
                            float sums[][kDirectColumns]) {
-  if (columns == 4) return Dot<kFormat, kRows, 4>(x, w, k, group, sums);
+  if (columns == 4) return Dot<kFormat, kRows, 4>(x, w, k, sums);
   for (int c = 0; c < columns; c++) {
     float one[kDirectTile][kDirectColumns];
-    Dot<kFormat, kRows, 1>(x, w + c, k, group, one);
+    Dot<kFormat, kRows, 1>(x, w + c, k, one);
     for (int r = 0; r < kRows; r++) sums[r][c] = one[r][0];
   }
 }
 
 template <int kFormat>
-void DotTile(const float* const* x, int rows, const WeightRow* w, int columns, int64_t k, int32_t group,
+void DotTile(const float* const* x, int rows, const uint8_t* const* w, int columns, int64_t k,
              float sums[][kDirectColumns]) {
   switch (rows) {
     case 1:
-      return DotColumns<kFormat, 1>(x, w, columns, k, group, sums);
+      return DotColumns<kFormat, 1>(x, w, columns, k, sums);
     case 2:
-      return DotColumns<kFormat, 2>(x, w, columns, k, group, sums);
+      return DotColumns<kFormat, 2>(x, w, columns, k, sums);
     case 3:
-      return DotColumns<kFormat, 3>(x, w, columns, k, group, sums);
+      return DotColumns<kFormat, 3>(x, w, columns, k, sums);
     case 4:
-      return DotColumns<kFormat, 4>(x, w, columns, k, group, sums);
+      return DotColumns<kFormat, 4>(x, w, columns, k, sums);
     case 5:
-      return DotColumns<kFormat, 5>(x, w, columns, k, group, sums);
+      return DotColumns<kFormat, 5>(x, w, columns, k, sums);
     default:
-      return DotColumns<kFormat, 6>(x, w, columns, k, group, sums);
+      return DotColumns<kFormat, 6>(x, w, columns, k, sums);
   }
-}
-
-SAM_INLINE void Finish(const LinearArgs* a, int64_t row, int64_t column, V v, int columns) {
-  if (a->bias) v = v + Load(a->bias + column, columns);
-  if (a->activation) v = v * Set(0.5f) * (Set(1.0f) + Erf(v * Set(0.70710678f)));
-  if (a->residual) v = v + Load(RowOf(a->residual, row) + column, columns);
-  Store(RowOf(a->y, row) + column, v, columns);
 }
 
 template <int kFormat>
@@ -134,15 +85,15 @@ void DirectBlock(const LinearArgs* a, int64_t row_begin, int64_t row_end, int64_
                  int64_t column_end) {
   for (int64_t column = column_begin; column < column_end; column += kDirectColumns) {
     int columns = column_end - column < kDirectColumns ? (int)(column_end - column) : kDirectColumns;
-    WeightRow w[kDirectColumns];
+    const uint8_t* w[kDirectColumns];
     for (int c = 0; c < columns; c++) w[c] = RowOfWeight(a->w, column + c);
     for (int64_t row = row_begin; row < row_end; row += kDirectTile) {
       int rows = row_end - row < kDirectTile ? (int)(row_end - row) : kDirectTile;
       const float* x[kDirectTile];
       for (int r = 0; r < rows; r++) x[r] = RowOf(a->x, row + r);
       float sums[kDirectTile][kDirectColumns];
-      DotTile<kFormat>(x, rows, w, columns, a->w->columns, a->w->group_size, sums);
-      for (int r = 0; r < rows; r++) Finish(a, row + r, column, Load(sums[r], columns), columns);
+      DotTile<kFormat>(x, rows, w, columns, a->w->columns, sums);
+      for (int r = 0; r < rows; r++) Finish(&a->epilogue, row + r, column, Load(sums[r], columns), columns);
     }
   }
 }
@@ -159,13 +110,13 @@ void Pack(const LinearArgs* a, int64_t column_begin, int64_t column_end, int64_t
       for (int64_t s = 0; s < steps; s++) Store(to + s * kTileColumns * 16, Zero());
       continue;
     }
-    WeightRow w = RowOfWeight(a->w, column_begin + c);
+    const uint8_t* w = RowOfWeight(a->w, column_begin + c);
     int64_t whole = end - k < steps * 16 ? steps - 1 : steps;
     for (int64_t s = 0; s < whole; s++)
-      Store(to + s * kTileColumns * 16, LoadWeights<kFormat>(w, k + s * 16, 16, a->w->group_size));
+      Store(to + s * kTileColumns * 16, LoadWeights<kFormat>(w, k + s * 16, 16));
     if (whole < steps) {
       int64_t at = k + whole * 16;
-      Store(to + whole * kTileColumns * 16, LoadWeights<kFormat>(w, at, (int)(end - at), a->w->group_size));
+      Store(to + whole * kTileColumns * 16, LoadWeights<kFormat>(w, at, (int)(end - at)));
     }
   }
 }
@@ -174,9 +125,9 @@ void Pack(const LinearArgs* a, int64_t column_begin, int64_t column_end, int64_t
 template <int kFormat>
 SAM_INLINE void Prefetch(const LinearArgs* a, int64_t column_begin, int64_t column_end, int64_t k, int64_t n,
                          int64_t part, int64_t parts) {
-  constexpr int kBytesOfTwo = kFormat == SAM_F32 ? 8 : kFormat == SAM_Q8 ? 2 : kFormat == SAM_Q4 ? 1 : 4;
+  constexpr int kBytesOfTwo = kFormat == SAM_F32 ? 8 : 4;
   for (int64_t c = column_begin + part; c < column_begin + kPanelColumns && c < column_end; c += parts) {
-    const uint8_t* row = RowOfWeight(a->w, c).codes;
+    const uint8_t* row = RowOfWeight(a->w, c);
     for (int64_t i = k * kBytesOfTwo / 2; i < (k + n) * kBytesOfTwo / 2; i += 64)
       __builtin_prefetch(row + i, 0, 3);
   }
@@ -264,7 +215,7 @@ void PanelBlock(const LinearArgs* a, int64_t row_begin, int64_t row_end, int64_t
         for (int r = 0; r < rows; r++) {
           for (int64_t c = column; c < panel_end; c += 16) {
             V sums = SumEach(of_tile + (r * kPanelColumns + c - column) * 16);
-            Finish(a, row + r, c, sums, panel_end - c < 16 ? (int)(panel_end - c) : 16);
+            Finish(&a->epilogue, row + r, c, sums, panel_end - c < 16 ? (int)(panel_end - c) : 16);
           }
         }
       }
@@ -300,46 +251,9 @@ void Linear(const void* args, int64_t begin, int64_t end, void* scratch) {
       case SAM_F16:
         Block<SAM_F16>(a, row_begin, row_end, column_begin, column_end, (float*)scratch);
         break;
-      case SAM_BF16:
+      default:
         Block<SAM_BF16>(a, row_begin, row_end, column_begin, column_end, (float*)scratch);
         break;
-      case SAM_Q8:
-        Block<SAM_Q8>(a, row_begin, row_end, column_begin, column_end, (float*)scratch);
-        break;
-      default:
-        Block<SAM_Q4>(a, row_begin, row_end, column_begin, column_end, (float*)scratch);
-        break;
-    }
-  }
-}
-
-void Embedding(const void* args, int64_t begin, int64_t end, void*) {
-  const EmbeddingArgs* a = (const EmbeddingArgs*)args;
-  int64_t k = a->table->columns;
-  for (int64_t row = begin; row < end; row++) {
-    WeightRow w = RowOfWeight(a->table, a->ids[row]);
-    float* y = RowOf(a->y, row);
-    for (int64_t i = 0; i < k; i += 16) {
-      int n = k - i < 16 ? (int)(k - i) : 16;
-      V v;
-      switch (a->table->format) {
-        case SAM_F32:
-          v = LoadWeights<SAM_F32>(w, i, n, 0);
-          break;
-        case SAM_F16:
-          v = LoadWeights<SAM_F16>(w, i, n, 0);
-          break;
-        case SAM_BF16:
-          v = LoadWeights<SAM_BF16>(w, i, n, 0);
-          break;
-        case SAM_Q8:
-          v = LoadWeights<SAM_Q8>(w, i, n, a->table->group_size);
-          break;
-        default:
-          v = LoadWeights<SAM_Q4>(w, i, n, a->table->group_size);
-          break;
-      }
-      Store(y + i, v, n);
     }
   }
 }

@@ -67,13 +67,9 @@ SAM_INLINE V Bf16(__m256i h) {
 }
 SAM_INLINE V LoadBf16(const uint16_t* p) { return Bf16(_mm256_loadu_si256((const __m256i*)p)); }
 SAM_INLINE V LoadBf16(const uint16_t* p, int n) { return Bf16(_mm256_maskz_loadu_epi16(TailMask(n), p)); }
-SAM_INLINE V LoadInt8(const int8_t* p) {
-  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)))};
-}
-SAM_INLINE V LoadNibbles(const uint8_t* p, bool high) {
-  __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
-  x = high ? _mm512_srli_epi32(x, 4) : _mm512_and_epi32(x, _mm512_set1_epi32(15));
-  return {_mm512_cvtepi32_ps(_mm512_sub_epi32(x, _mm512_set1_epi32(8)))};
+// Whole numbers from -128 to 127.
+SAM_INLINE void StoreInt8(int8_t* p, V a) {
+  _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
 }
 SAM_INLINE float Sum(V a) {
   __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
@@ -169,17 +165,11 @@ SAM_INLINE __m256 Bf16Part(const uint16_t* p) {
       _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));
 }
 SAM_INLINE V LoadBf16(const uint16_t* p) { return {Bf16Part(p), Bf16Part(p + 8)}; }
-SAM_INLINE V LoadInt8(const int8_t* p) {
-  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))),
-          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)(p + 8))))};
-}
-SAM_INLINE __m256 NibblePart(const uint8_t* p, bool high) {
-  __m256i x = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
-  x = high ? _mm256_srli_epi32(x, 4) : _mm256_and_si256(x, _mm256_set1_epi32(15));
-  return _mm256_cvtepi32_ps(_mm256_sub_epi32(x, _mm256_set1_epi32(8)));
-}
-SAM_INLINE V LoadNibbles(const uint8_t* p, bool high) {
-  return {NibblePart(p, high), NibblePart(p + 8, high)};
+SAM_INLINE void StoreInt8(int8_t* p, V x) {
+  __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
+  words = _mm256_permute4x64_epi64(words, 0xd8);
+  __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storeu_si128((__m128i*)p, bytes);
 }
 SAM_INLINE float Sum(V x) {
   __m256 h = _mm256_add_ps(x.a, x.b);
@@ -223,10 +213,11 @@ operator/(V x, V y){SAM_LANES(x.l[i] / y.l[i])} SAM_INLINE V
 }
 SAM_INLINE V Scale2(V x, V n){SAM_LANES(Scale2One(x.l[i], (int)n.l[i]))} SAM_INLINE V
     LoadHalf(const uint16_t* p){SAM_LANES(HalfToFloat(p[i]))} SAM_INLINE V
-    LoadBf16(const uint16_t* p){SAM_LANES(BitsToFloat((uint32_t)p[i] << 16))} SAM_INLINE V
-    LoadInt8(const int8_t* p){SAM_LANES((float)p[i])} SAM_INLINE V
-    LoadNibbles(const uint8_t* p, bool high){SAM_LANES((float)((high ? p[i] >> 4 : p[i] & 15) - 8))}
+    LoadBf16(const uint16_t* p){SAM_LANES(BitsToFloat((uint32_t)p[i] << 16))}
 #undef SAM_LANES
+SAM_INLINE void StoreInt8(int8_t* p, V x) {
+  for (int i = 0; i < 16; i++) p[i] = (int8_t)x.l[i];
+}
 SAM_INLINE float Sum(V x) {
   float q[4];
   for (int i = 0; i < 4; i++) q[i] = (x.l[i] + x.l[i + 8]) + (x.l[i + 4] + x.l[i + 12]);

@@ -4,10 +4,10 @@ using Spectre.Console;
 
 namespace SamEngine.Cli;
 
-/// <summary><c>sam model convert</c> and <c>sam model inspect</c>.</summary>
+/// <summary><c>sam model convert</c>, <c>quantize</c>, <c>compare</c> and <c>inspect</c>.</summary>
 internal static class ModelCommand
 {
-    public static Command Create() => new("model", "Make and look into model folders") { Convert(), Inspect() };
+    public static Command Create() => new("model", "Make and look into model folders") { Convert(), Quantize(), Compare(), Inspect() };
 
     private static Command Convert()
     {
@@ -46,6 +46,65 @@ internal static class ModelCommand
                 await Console.Error.WriteLineAsync("note: " + note);
             }
             await Console.Error.WriteLineAsync("wrote " + options.Output);
+            return ExitCodes.Success;
+        });
+        return command;
+    }
+
+    private static Command Quantize()
+    {
+        var source = CommandOptions.PathArgument("source", "Model folder");
+        var output = CommandOptions.PathArgument("output", "Folder to write");
+        var weights = new Option<string>("--weights")
+        {
+            Description = "f32, f16, bf16, q8 or q4, or by part: vision=q8,qformer=bf16,llm=q4; parts not named stay as stored",
+            Required = true,
+        };
+        var group = CommandOptions.Whole<int>("--group-size", "Weights that share a scale: 32, 64 or 128 (64)");
+        var allowTorch = new Option<bool>("--allow-torch") { Description = "Open torch files (.bin) too (nothing in them is executed)" };
+        var shard = CommandOptions.Whole<long>("--max-shard-size", "Most bytes of a file (4 GiB)", least: 1);
+        var command = new Command("quantize", "Write a model folder with its matrices in other formats, to be used where it is mapped; " +
+            "stopped or killed, the same command goes on")
+        {
+            source, output, weights, group, allowTorch, shard,
+        };
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            var formats = WeightFormats.Parse(parsed.GetRequiredValue(weights));
+            var options = new QuantizeOptions
+            {
+                Source = parsed.GetRequiredValue(source),
+                Output = parsed.GetRequiredValue(output),
+                Weights = formats with { GroupSize = parsed.GetValue(group) ?? formats.GroupSize },
+                AllowTorchFiles = parsed.GetValue(allowTorch),
+                MaxShardBytes = parsed.GetValue(shard) ?? 4L << 30,
+            };
+            var notes = await ProgressBar.RunAsync("quantizing", report => ModelQuantizer.Quantize(options,
+                new Reports<ConvertProgress>(p => report(p.BytesDone, p.BytesTotal)), cancellation));
+            foreach (string note in notes)
+            {
+                await Console.Error.WriteLineAsync("note: " + note);
+            }
+            await Console.Error.WriteLineAsync("wrote " + options.Output);
+            return ExitCodes.Success;
+        });
+        return command;
+    }
+
+    private static Command Compare()
+    {
+        var original = CommandOptions.PathArgument("original", "Model folder that was quantized");
+        var quantized = CommandOptions.PathArgument("quantized", "What came of it");
+        var command = new Command("compare", "Print how far every quantized matrix is from its original, and how far plain rounding " +
+            "in blocks of 32 would be") { original, quantized };
+        command.SetAction(parsed =>
+        {
+            Console.Out.WriteLine("tensor\tformat\trelative error\tcosine\tplain rounding");
+            foreach (var e in QuantizationError.Compare(parsed.GetRequiredValue(original), parsed.GetRequiredValue(quantized)))
+            {
+                Console.Out.WriteLine(FormattableString.Invariant(
+                    $"{e.Name}\t{e.Format}\t{e.RelativeError:0.0000}\t{e.Cosine:0.000000}\t{e.PlainError:0.0000}"));
+            }
             return ExitCodes.Success;
         });
         return command;

@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.Text.Encodings.Web;
 using System.Text.Json;
-using SamEngine.Compute;
 
 namespace SamEngine.Cli;
 
@@ -13,8 +12,10 @@ internal sealed class ModelOptions
 
     private readonly Option<BackendChoice?> _backend = CommandOptions.Choice<BackendChoice>("--backend", "Where to compute (auto)");
 
-    private readonly Option<WeightFormat?> _weights = CommandOptions.Choice<WeightFormat>("--weights",
-        "Weight format in memory (as stored)");
+    private readonly Option<string?> _weights = new("--weights")
+    {
+        Description = "Weight formats in memory: f32, f16, bf16, q8 or q4, or by part: vision=q8,qformer=bf16,llm=q4 (as stored)",
+    };
 
     private readonly Option<string?> _adapters = CommandOptions.Path("--adapters",
         "A file with SAM's trained tensors to put over the folder's: safetensors, or with --allow-torch .pth");
@@ -31,7 +32,7 @@ internal sealed class ModelOptions
 
     private readonly Option<int?> _threads = CommandOptions.Whole<int>("--threads", "Most threads; 0: one per processor (0)");
 
-    private readonly Option<string?> _isa = new("--isa") { Description = "Instruction set: scalar, avx2, avx512" };
+    private readonly Option<string?> _isa = new("--isa") { Description = "Instruction set: scalar, avx2, avx512, avx512-vnni, avx512-bf16 (the best there is)" };
 
     private readonly Option<int?> _kvTokens = CommandOptions.Whole<int>("--kv-tokens",
         "Tokens of key/value memory; 0: twice the context (0)");
@@ -55,7 +56,7 @@ internal sealed class ModelOptions
         var options = new SamModelOptions
         {
             Backend = parsed.GetValue(_backend) ?? BackendChoice.Auto,
-            Weights = parsed.GetValue(_weights),
+            Weights = parsed.GetValue(_weights) is { } weights ? WeightFormats.Parse(weights) : null,
             Adapters = CommandOptions.MustExist(parsed.GetValue(_adapters)),
             AllowTorchFiles = parsed.GetValue(_allowTorch),
             UseMmap = !parsed.GetValue(_noMmap),

@@ -35,8 +35,7 @@ internal sealed class IlgpuBuffer : DeviceBuffer
     protected override void Dispose(bool disposing) => _memory.Dispose();
 }
 
-/// <summary>A weight matrix on the device: its parts one after the other; quantised parts are split into scales and
-/// codes.</summary>
+/// <summary>A weight matrix on the device: its parts one after the other.</summary>
 internal sealed class IlgpuWeight : Weight
 {
     private readonly MemoryBuffer1D<byte, Stride1D.Dense> _data;
@@ -46,8 +45,8 @@ internal sealed class IlgpuWeight : Weight
         : base(source.Name, source.Format, source.Rows, source.Columns)
     {
         GroupSize = source.GroupSize;
-        long scaleCount = GroupSize == 0 ? 0 : (long)Rows * (Columns / GroupSize);
-        long dataBytes = source.Parts.Sum(p => p.ByteLength) - 2 * scaleCount;
+        long scaleCount = GroupSize == 0 ? 0 : (long)Rows * QuantizedLayout.Groups(Columns, GroupSize);
+        long dataBytes = GroupSize == 0 ? source.Parts.Sum(p => p.ByteLength) : scaleCount * GroupSize;
         try
         {
             _data = accelerator.Allocate1D<byte>(dataBytes);
@@ -66,10 +65,10 @@ internal sealed class IlgpuWeight : Weight
 
     public override long OwnedBytes => _data.LengthInBytes + (GroupSize == 0 ? 0 : _scales.LengthInBytes);
 
-    /// <summary>Elements, or codes.</summary>
+    /// <summary>Elements; quantised: [rows, groups * group] levels, signed bytes for Q8 and Q4 alike.</summary>
     public ArrayView1D<byte, Stride1D.Dense> Data => _data.View;
 
-    /// <summary>fp16 scales as their bits, [rows, columns / group].</summary>
+    /// <summary>fp16 scales as their bits, [rows, groups].</summary>
     public ArrayView<ushort> Scales => _scales.View;
 
     protected override void Dispose(bool disposing)
@@ -84,16 +83,25 @@ internal sealed class IlgpuWeight : Weight
         long scaleAt = 0;
         foreach (var part in source.Parts)
         {
-            byte* from = (byte*)part.Address;
-            long scaleBytes = GroupSize == 0 ? 0 : QuantizedLayout.ScaleBytes(part.Rows, Columns, GroupSize);
-            if (scaleBytes > 0)
+            if (GroupSize == 0)
             {
-                _scales.View.SubView(scaleAt, scaleBytes / 2).CopyFromCPU(ref *(ushort*)from, scaleBytes / 2);
-                scaleAt += scaleBytes / 2;
+                _data.View.SubView(dataAt, part.ByteLength).CopyFromCPU(ref *(byte*)part.Address, part.ByteLength);
+                dataAt += part.ByteLength;
+                continue;
             }
-            long bytes = part.ByteLength - scaleBytes;
-            _data.View.SubView(dataAt, bytes).CopyFromCPU(ref *(from + scaleBytes), bytes);
-            dataAt += bytes;
+            // Row by row on the device: its kernels have no use for rows that are interleaved for vector registers.
+            int groups = QuantizedLayout.Groups(Columns, GroupSize);
+            byte[] levels = new byte[groups * GroupSize];
+            ushort[] scales = new ushort[groups];
+            for (int row = 0; row < part.Rows; row++)
+            {
+                QuantizedLayout.ReadRow((void*)part.Address, Format, part.Rows, Columns, GroupSize, row,
+                    System.Runtime.InteropServices.MemoryMarshal.Cast<byte, sbyte>(levels.AsSpan()), scales);
+                _data.View.SubView(dataAt, levels.Length).CopyFromCPU(levels);
+                _scales.View.SubView(scaleAt, groups).CopyFromCPU(scales);
+                dataAt += levels.Length;
+                scaleAt += groups;
+            }
         }
     }
 }

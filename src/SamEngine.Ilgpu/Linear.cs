@@ -22,7 +22,7 @@ internal readonly struct LinearArguments(DeviceView x, ArrayView1D<byte, Stride1
 }
 
 /// <summary>y = activation(x W^T + bias) + residual, one thread per element of y; weights are widened as they are read.
-/// Element layouts are those of <see cref="QuantizedLayout"/>.</summary>
+/// Quantised rows lie as <see cref="IlgpuWeight"/> says.</summary>
 internal static class Linear
 {
     /// <summary>One element of y; <paramref name="format"/> is a <see cref="WeightFormat"/>, fixed when the kernel is
@@ -33,7 +33,9 @@ internal static class Linear
         int n = index % a.Y.Columns;
         int columns = a.X.Columns;
         long from = a.X.RowAt(row);
-        long weights = (long)n * columns;
+        bool quantized = format.Value is (int)WeightFormat.Q8 or (int)WeightFormat.Q4;
+        int groups = quantized ? (columns + a.GroupSize - 1) / a.GroupSize : 0;
+        long weights = (long)n * (quantized ? groups * a.GroupSize : columns);
         float sum = 0;
         // Sums of 32 products are added up: quantised groups are multiples of it, and long rows keep their digits.
         for (int start = 0; start < columns; start += 32)
@@ -44,9 +46,9 @@ internal static class Linear
             {
                 part += a.X.Data[from + k] * Element(a.Data, weights + k, format.Value);
             }
-            if (format.Value is (int)WeightFormat.Q8 or (int)WeightFormat.Q4)
+            if (quantized)
             {
-                part *= WidenHalf(a.Scales[(weights + start) / a.GroupSize]);
+                part *= WidenHalf(a.Scales[(long)n * groups + start / a.GroupSize]) * QuantizedLayout.ScaleUnit;
             }
             sum += part;
         }
@@ -65,7 +67,7 @@ internal static class Linear
         a.Y.Data[a.Y.RowAt(row) + n] = sum;
     }
 
-    /// <summary>A weight, or a code without its scale.</summary>
+    /// <summary>A weight, or a level without its scale.</summary>
     private static float Element(ArrayView1D<byte, Stride1D.Dense> data, long at, int format)
     {
         if (format == (int)WeightFormat.F32)
@@ -80,12 +82,7 @@ internal static class Linear
         {
             return Interop.IntAsFloat((uint)data.Cast<byte, ushort>()[at] << 16);
         }
-        if (format == (int)WeightFormat.Q8)
-        {
-            return data.Cast<byte, sbyte>()[at];
-        }
-        int code = data[at / 32 * 16 + at % 16];
-        return (at % 32 >= 16 ? code >> 4 : code & 15) - 8;
+        return data.Cast<byte, sbyte>()[at];
     }
 
     /// <summary>fp16 bits to fp32, by integers: the same on every device, and subnormals included.</summary>

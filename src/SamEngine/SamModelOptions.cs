@@ -1,4 +1,3 @@
-using SamEngine.Compute;
 
 namespace SamEngine;
 
@@ -8,9 +7,10 @@ public sealed record SamModelOptions
     /// <summary>Where to compute. Default: the native CPU backend.</summary>
     public BackendChoice Backend { get; init; } = BackendChoice.Auto;
 
-    /// <summary>Format of the weight matrices in memory; null keeps them as stored, mapped from the file without a copy.
-    /// Asking for another format converts them while loading.</summary>
-    public WeightFormat? Weights { get; init; }
+    /// <summary>Formats of the weight matrices in memory, one for all or part by part; null keeps them as stored, mapped from
+    /// the file without a copy. Asking for another format converts them while loading: for a large model, quantize a folder
+    /// once instead (<see cref="Checkpoints.ModelQuantizer"/>, <c>sam model quantize</c>).</summary>
+    public WeightFormats? Weights { get; init; }
 
     /// <summary>Map weight files (the default) instead of reading them. A mapped file must not be changed or truncated
     /// while the model is loaded; when that can't be promised, switch this off.</summary>
@@ -26,7 +26,8 @@ public sealed record SamModelOptions
     /// <summary>Most threads to compute with; 0 takes one per processor.</summary>
     public int Threads { get; init; }
 
-    /// <summary>Instruction set of the CPU backend: "scalar", "avx2", "avx512"; null takes the best there is.</summary>
+    /// <summary>Instruction set of the CPU backend: "scalar", "avx2", "avx512", "avx512-vnni" or "avx512-bf16"; null takes
+    /// the best there is.</summary>
     public string? InstructionSet { get; init; }
 
     /// <summary>Tokens that the key/value memory holds over all running requests; 0 takes twice the model's context, or what five

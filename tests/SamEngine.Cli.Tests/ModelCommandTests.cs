@@ -27,6 +27,41 @@ public sealed class ModelCommandTests(SamCommand sam)
     }
 
     [Fact]
+    public async Task A_quantized_model_describes_and_is_compared_with_its_original()
+    {
+        using var temp = new TempFolder();
+        var made = await sam.RunAsync("model", "quantize", sam.Model, temp["packed"], "--weights", "vision=q8,qformer=bf16,llm=q4",
+            "--group-size", "32");
+        Assert.True(made.ExitCode == 0, made.ToString());
+        Assert.Equal("", made.Output);
+        Assert.Contains("quantizing: 100 %", made.Error, StringComparison.Ordinal);
+        string[] describe = ["describe", .. sam.Pictures, "--max-length", "8"];
+        string packed = await sam.OutputAsync([.. describe, "--model", temp["packed"]]);
+        Assert.NotEqual("", packed.Trim());
+        string inspected = await sam.OutputAsync("model", "inspect", temp["packed"]);
+        Assert.Contains("Q4 (", inspected, StringComparison.Ordinal);
+        string[] errors = (await sam.OutputAsync("model", "compare", sam.Model, temp["packed"])).Split('\n');
+        Assert.Contains(errors, e => e.StartsWith("llm_model.lm_head.weight\tq4 groups of 32\t0.0", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task Weights_that_can_not_be_made_are_refused()
+    {
+        using var temp = new TempFolder();
+        async Task Refused(int code, string expected, params string[] arguments)
+        {
+            var result = await sam.RunAsync(arguments);
+            Assert.True(result.ExitCode == code, result.ToString());
+            Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+        }
+        await Refused(2, "vision=q8,qformer=bf16,llm=q4", "model", "quantize", sam.Model, temp["x"], "--weights", "q5");
+        await Refused(2, "32, 64 or 128", "model", "quantize", sam.Model, temp["x"], "--weights", "q4", "--group-size", "100");
+        await Refused(3, "not empty", "model", "quantize", sam.Model, sam.Model, "--weights", "q4");
+        await Refused(2, "names the part 'head'", "describe", sam.Pictures[0], "--model", sam.Model, "--weights", "head=q4");
+        Assert.Empty(Directory.EnumerateFileSystemEntries(temp.Path));
+    }
+
+    [Fact]
     public async Task Nothing_is_overwritten_and_nothing_half_written_stays()
     {
         using var temp = new TempFolder();

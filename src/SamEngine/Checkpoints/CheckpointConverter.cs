@@ -222,7 +222,8 @@ public static class CheckpointConverter
             }
             if (shards.Count > 1)
             {
-                WriteIndex(System.IO.Path.Combine(folder, SafetensorsFolder.IndexName), map, total);
+                ShardIndex.Write(System.IO.Path.Combine(folder, SafetensorsFolder.IndexName),
+                    map.Select(e => (e.Key, e.Value)), total);
             }
             WriteRest(folder);
             // The result must load; a tensor that is missing or misshapen is named now, not at the first use.
@@ -504,23 +505,6 @@ public static class CheckpointConverter
                 json.WriteNumberValue(_config.Llm.PadTokenId);
                 json.WriteEndArray();
             }
-            json.WriteEndObject();
-        }
-
-        private static void WriteIndex(string path, SortedDictionary<string, string> map, long total)
-        {
-            using var stream = File.Create(path);
-            using var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true });
-            json.WriteStartObject();
-            json.WriteStartObject("metadata");
-            json.WriteNumber("total_size", total);
-            json.WriteEndObject();
-            json.WriteStartObject("weight_map");
-            foreach (var (name, file) in map)
-            {
-                json.WriteString(name, file);
-            }
-            json.WriteEndObject();
             json.WriteEndObject();
         }
     }

@@ -19,6 +19,8 @@ internal sealed class SafetensorsFile : TensorStore
     private readonly FileBytes _bytes;
     private readonly SortedDictionary<string, TensorData> _tensors = new(StringComparer.Ordinal);
 
+    private readonly Dictionary<string, QuantizedEntry> _quantized = new(StringComparer.Ordinal);
+
     private SafetensorsFile(string path, FileBytes bytes)
         : base(path)
     {
@@ -52,6 +54,14 @@ internal sealed class SafetensorsFile : TensorStore
     public override bool TryGet(string name, [NotNullWhen(true)] out TensorData? tensor) =>
         _tensors.TryGetValue(name, out tensor);
 
+    public override void Verify(string name)
+    {
+        if (_quantized.TryGetValue(name, out var matrix))
+        {
+            matrix.Verify(_tensors[name], Wrong);
+        }
+    }
+
     protected override void Dispose(bool disposing) => _bytes.Dispose();
 
     private void ReadHeader()
@@ -78,6 +88,27 @@ internal sealed class SafetensorsFile : TensorStore
         }
         var entries = ParseHeader(header);
         Place(entries, 8L + length);
+        ReadQuantized();
+    }
+
+    /// <summary>Turns the tensors that the metadata says are quantised into matrices.</summary>
+    private void ReadQuantized()
+    {
+        foreach (var (name, matrix) in QuantizedEntry.ReadAll(Metadata, Wrong))
+        {
+            if (!_tensors.TryGetValue(name, out var bytes) || bytes.DType != TensorDType.U8)
+            {
+                throw Wrong($"metadata describes the quantised tensor '{Short(name)}', which is " +
+                    (bytes is null ? "not in the file" : $"stored as {bytes.DType}, expected U8"));
+            }
+            if (bytes.ByteLength != matrix.ByteLength)
+            {
+                throw Wrong($"tensor '{Short(name)}': {matrix} needs {matrix.ByteLength} bytes, it has {bytes.ByteLength}");
+            }
+            _tensors[name] = new TensorData(name, matrix.DType, matrix.Shape, bytes.Address, bytes.ByteLength, _bytes,
+                matrix.GroupSize);
+            _quantized.Add(name, matrix);
+        }
     }
 
     private List<Entry> ParseHeader(ReadOnlySpan<byte> header)

@@ -18,6 +18,15 @@ internal sealed class SafetensorsWriter : IDisposable
         IReadOnlyDictionary<string, string>? metadata = null)
     {
         _tensors = tensors;
+        _stream = new FileStream(path, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1 << 20);
+        _stream.Write(Header(tensors, metadata));
+    }
+
+    /// <summary>All that stands before the data, of a multiple of 64 bytes, so that tensors of such lengths are aligned in
+    /// the mapped file.</summary>
+    public static byte[] Header(IReadOnlyList<(string Name, TensorDType DType, long[] Shape)> tensors,
+        IReadOnlyDictionary<string, string>? metadata)
+    {
         var buffer = new ArrayBufferWriter<byte>();
         using (var json = new Utf8JsonWriter(buffer))
         {
@@ -51,16 +60,11 @@ internal sealed class SafetensorsWriter : IDisposable
             }
             json.WriteEndObject();
         }
-        int padded = (buffer.WrittenCount + 7) / 8 * 8;
-        Span<byte> length = stackalloc byte[8];
-        BinaryPrimitives.WriteInt64LittleEndian(length, padded);
-        _stream = new FileStream(path, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1 << 20);
-        _stream.Write(length);
-        _stream.Write(buffer.WrittenSpan);
-        for (int i = buffer.WrittenCount; i < padded; i++)
-        {
-            _stream.WriteByte((byte)' ');
-        }
+        byte[] header = new byte[(8 + buffer.WrittenCount + 63) / 64 * 64];
+        header.AsSpan().Fill((byte)' ');
+        BinaryPrimitives.WriteInt64LittleEndian(header, header.Length - 8);
+        buffer.WrittenSpan.CopyTo(header.AsSpan(8));
+        return header;
     }
 
     public static long ByteLength(TensorDType dtype, IEnumerable<long> shape) =>

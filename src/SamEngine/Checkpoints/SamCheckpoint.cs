@@ -113,8 +113,26 @@ internal sealed class SamCheckpoint : IDisposable
 
     public bool Has(string name) => _homes.ContainsKey(name);
 
+    /// <summary>A tensor that is there, without checking or counting it as taken.</summary>
+    public TensorData Peek(string name) => _homes.TryGetValue(name, out var home)
+        && home.Store.TryGet(home.StoredName, out var tensor) ? tensor
+        : throw new CheckpointException(Folder, $"has no tensor '{name}'");
+
+    /// <summary>The file that holds this tensor, for errors.</summary>
+    public string FileOf(string name) => _homes.TryGetValue(name, out var home) ? home.Store.FileOf(home.StoredName) : Folder;
+
+    /// <summary>Gives back what a tensor needed beyond the file's own memory; it is not valid any more.</summary>
+    public void Release(string name)
+    {
+        if (_homes.TryGetValue(name, out var home))
+        {
+            home.Store.Release(home.StoredName);
+        }
+    }
+
     /// <summary>Takes a tensor that must have this shape.</summary>
-    /// <exception cref="CheckpointException">Missing, of another shape, or not of floating-point numbers.</exception>
+    /// <exception cref="CheckpointException">Missing, of another shape, or neither floating-point numbers nor a sound quantised
+    /// matrix.</exception>
     public TensorData Get(string name, params ReadOnlySpan<long> shape)
     {
         if (!_homes.TryGetValue(name, out var home) || !home.Store.TryGet(home.StoredName, out var tensor))
@@ -127,10 +145,10 @@ internal sealed class SamCheckpoint : IDisposable
             throw new CheckpointException(home.Store.FileOf(home.StoredName), $"tensor {Both(tensor.Name, name)} is " +
                 $"[{string.Join(", ", tensor.Shape)}], expected [{Text(shape)}] from {ConfigName}");
         }
-        if (!tensor.DType.IsFloat())
+        if (!tensor.DType.IsFloat() && !tensor.DType.IsQuantized())
         {
             throw new CheckpointException(home.Store.FileOf(home.StoredName),
-                $"tensor {Both(tensor.Name, name)} is {tensor.DType}, expected floating point");
+                $"tensor {Both(tensor.Name, name)} is {tensor.DType}, expected floating point or a quantised matrix");
         }
         home.Store.Verify(home.StoredName);
         _taken.Add(name);

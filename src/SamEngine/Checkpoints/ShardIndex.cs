@@ -34,6 +34,24 @@ internal static class ShardIndex
         }
     }
 
+    /// <summary>Writes an index, tensors in ordinal order.</summary>
+    public static void Write(string path, IEnumerable<(string Name, string File)> tensors, long totalBytes)
+    {
+        using var stream = File.Create(path);
+        using var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true });
+        json.WriteStartObject();
+        json.WriteStartObject("metadata");
+        json.WriteNumber("total_size", totalBytes);
+        json.WriteEndObject();
+        json.WriteStartObject("weight_map");
+        foreach (var (name, file) in tensors.OrderBy(t => t.Name, StringComparer.Ordinal))
+        {
+            json.WriteString(name, file);
+        }
+        json.WriteEndObject();
+        json.WriteEndObject();
+    }
+
     /// <summary>The shard's path: a plain file name in the folder; links are followed only inside it.</summary>
     /// <exception cref="CheckpointException">The name or the file is not acceptable.</exception>
     public static string Resolve(string folder, string shard, string index)

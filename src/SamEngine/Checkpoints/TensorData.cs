@@ -18,6 +18,12 @@ internal enum TensorDType
     BF16,
     F32,
     F64,
+
+    /// <summary>A quantised matrix (docs/quantisation.md); in files a run of U8 that the metadata describes.</summary>
+    Q8,
+
+    /// <inheritdoc cref="Q8"/>
+    Q4,
 }
 
 internal static class TensorDTypes
@@ -27,16 +33,19 @@ internal static class TensorDTypes
         TensorDType.Bool or TensorDType.U8 or TensorDType.I8 => 1,
         TensorDType.I16 or TensorDType.F16 or TensorDType.BF16 => 2,
         TensorDType.I32 or TensorDType.F32 => 4,
-        _ => 8,
+        TensorDType.I64 or TensorDType.F64 => 8,
+        _ => throw new ArgumentOutOfRangeException(nameof(type), type, "its elements have no bytes of their own"),
     };
 
-    public static bool IsFloat(this TensorDType type) => type >= TensorDType.F16;
+    public static bool IsFloat(this TensorDType type) => type is >= TensorDType.F16 and <= TensorDType.F64;
+
+    public static bool IsQuantized(this TensorDType type) => type >= TensorDType.Q8;
 }
 
 /// <summary>A tensor's bytes, row-major and little-endian, in memory that <paramref name="owner"/> keeps valid while the
 /// store it came from is not disposed.</summary>
 internal sealed class TensorData(
-    string name, TensorDType dtype, long[] shape, nint address, long byteLength, object owner)
+    string name, TensorDType dtype, long[] shape, nint address, long byteLength, object owner, int groupSize = 0)
 {
     public string Name { get; } = name;
 
@@ -52,8 +61,17 @@ internal sealed class TensorData(
     /// <summary>What the memory belongs to.</summary>
     public object Owner { get; } = owner;
 
+    /// <summary>Columns that share a scale, of a quantised matrix; else 0.</summary>
+    public int GroupSize { get; } = groupSize;
+
     /// <summary>Number of elements.</summary>
-    public long Count => ByteLength / DType.ByteSize();
+    public long Count => DType.IsQuantized() ? Shape.Aggregate(1L, (a, b) => checked(a * b)) : ByteLength / DType.ByteSize();
+
+    /// <summary>Rows of a matrix.</summary>
+    public int Rows => checked((int)Shape[0]);
+
+    /// <summary>Columns of a matrix; further extents count as columns.</summary>
+    public int Columns => checked((int)Shape.Skip(1).Aggregate(1L, (a, b) => checked(a * b)));
 
     /// <summary>All bytes; tensors of 2 GiB and more are read in pieces with <see cref="Slice"/>.</summary>
     public ReadOnlySpan<byte> Bytes => Slice(0, checked((int)ByteLength));

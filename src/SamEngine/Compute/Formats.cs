@@ -9,7 +9,8 @@ internal enum ElementType
     I32,
 }
 
-/// <summary>How a weight matrix is stored. Q8 and Q4 have one fp16 scale per group of consecutive columns.</summary>
+/// <summary>How a weight matrix is stored. Q8 and Q4 have one fp16 scale per group of consecutive columns
+/// (docs/quantisation.md).</summary>
 public enum WeightFormat
 {
     /// <summary>32-bit floating point.</summary>
@@ -21,10 +22,10 @@ public enum WeightFormat
     /// <summary>bfloat16.</summary>
     BF16,
 
-    /// <summary>8-bit codes, symmetric, -127..127.</summary>
+    /// <summary>8-bit codes, evenly spaced.</summary>
     Q8,
 
-    /// <summary>4-bit codes, symmetric, stored with an offset of 8.</summary>
+    /// <summary>4-bit codes for sixteen unevenly spaced levels.</summary>
     Q4,
 }
 
@@ -39,5 +40,7 @@ internal enum Activation
 
 internal static class ElementTypes
 {
+    public static bool IsQuantized(this WeightFormat format) => format is WeightFormat.Q8 or WeightFormat.Q4;
+
     public static int ByteSize(this ElementType type) => type is ElementType.F32 or ElementType.I32 ? 4 : 2;
 }

@@ -29,11 +29,13 @@ internal sealed class SamWeights : IDisposable
     public long ByteLength => _loader.ByteLength;
 
     /// <summary>Loads every part; the checkpoint must stay open while the weights are used.</summary>
-    /// <exception cref="CheckpointException">A tensor is missing, misshapen or unknown.</exception>
-    public static SamWeights Load(SamCheckpoint checkpoint, Backend backend, WeightFormat? format = null,
+    /// <exception cref="CheckpointException">A tensor is missing, misshapen, damaged or unknown.</exception>
+    /// <exception cref="RequestException">Weights are stored in a format that <paramref name="formats"/> can't be made of.</exception>
+    public static SamWeights Load(SamCheckpoint checkpoint, Backend backend, WeightFormats? formats = null,
         Action<string, long>? progress = null, CancellationToken cancellation = default)
     {
-        var loader = new WeightLoader(checkpoint, backend, format) { Progress = progress, Cancellation = cancellation };
+        formats?.CheckGroupSize();
+        var loader = new WeightLoader(checkpoint, backend, formats) { Progress = progress, Cancellation = cancellation };
         try
         {
             var weights = new SamWeights(checkpoint.Config, loader);

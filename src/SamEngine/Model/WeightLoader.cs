@@ -6,10 +6,10 @@ namespace SamEngine.Model;
 
 /// <summary>
 /// Takes tensors from a checkpoint by their names and gives them to a backend. Matrices stay where they are mapped unless
-/// <paramref name="format"/> asks for another format; vectors become fp32. Everything loaded is released by
+/// <paramref name="formats"/> asks for another format; vectors become fp32. Everything loaded is released by
 /// <see cref="Dispose"/>.
 /// </summary>
-internal sealed class WeightLoader(SamCheckpoint checkpoint, Backend backend, WeightFormat? format) : IDisposable
+internal sealed class WeightLoader(SamCheckpoint checkpoint, Backend backend, WeightFormats? formats) : IDisposable
 {
     private readonly List<IDisposable> _loaded = [];
 
@@ -37,18 +37,24 @@ internal sealed class WeightLoader(SamCheckpoint checkpoint, Backend backend, We
     {
         int columns = checked((int)columnShape.Aggregate(1L, (a, b) => checked(a * b)));
         var tensors = parts.Select(p => Take(p.Name, [p.Rows, .. columnShape])).ToList();
-        var stored = tensors.Select(t => FormatOf(t)).Distinct().ToList();
-        var wanted = format ?? (stored.Count == 1 && stored[0] is { } same ? same : WeightFormat.F32);
+        var stored = tensors.Select(t => (Format: FormatOf(t), t.GroupSize)).Distinct().ToList();
+        var wanted = formats?.Of(parts[0].Name)
+            ?? (stored is [{ Format: { } same }] ? same : WeightFormat.F32);
         string label = parts.Count == 1 ? parts[0].Name : $"{parts[0].Name} and {parts.Count - 1} more";
-        if (wanted is WeightFormat.Q8 or WeightFormat.Q4)
+        var quantized = tensors.FirstOrDefault(t => t.DType.IsQuantized());
+        if (quantized is not null && (FormatOf(quantized) != wanted || stored.Count > 1))
         {
-            throw new RequestException(nameof(SamModelOptions.Weights),
-                $"{wanted} weights can't be made while loading; use F32, F16 or BF16");
+            string found = $"'{quantized.Name}' is stored as {quantized.DType} in groups of {quantized.GroupSize}";
+            throw stored.Count > 1
+                ? new CheckpointException(checkpoint.FileOf(parts[0].Name), $"{found}, which differs from others of '{label}'; they are used as one")
+                : new RequestException(nameof(SamModelOptions.Weights),
+                    $"asks for {wanted}, but {found}; quantize the original with 'sam model quantize'");
         }
+        int group = !wanted.IsQuantized() ? 0 : quantized?.GroupSize ?? formats!.GroupSize;
         var sources = tensors.Select((t, i) => FormatOf(t) == wanted
             ? new MatrixPart(t.Address, t.ByteLength, parts[i].Rows, t)
-            : Converted(t, wanted, parts[i].Rows)).ToList();
-        var weight = backend.LoadMatrix(new MatrixSource(label, wanted, columns, sources));
+            : Converted(t, wanted, group, parts[i])).ToList();
+        var weight = backend.LoadMatrix(new MatrixSource(label, wanted, columns, sources, group));
         _loaded.Add(weight);
         return weight;
     }
@@ -89,10 +95,18 @@ internal sealed class WeightLoader(SamCheckpoint checkpoint, Backend backend, We
         TensorDType.F32 => WeightFormat.F32,
         TensorDType.F16 => WeightFormat.F16,
         TensorDType.BF16 => WeightFormat.BF16,
+        TensorDType.Q8 => WeightFormat.Q8,
+        TensorDType.Q4 => WeightFormat.Q4,
         _ => null,
     };
 
-    private float[] Values(string name, params long[] shape) => Take(name, shape).ToFloats();
+    private float[] Values(string name, params long[] shape)
+    {
+        var tensor = Take(name, shape);
+        return !tensor.DType.IsQuantized() ? tensor.ToFloats() : throw new CheckpointException(checkpoint.FileOf(name),
+            $"tensor '{name}' is {tensor.DType}, expected floating point: only matrices of linear layers and embeddings can " +
+            "be quantised");
+    }
 
     private TensorData Take(string name, long[] shape)
     {
@@ -103,20 +117,27 @@ internal sealed class WeightLoader(SamCheckpoint checkpoint, Backend backend, We
         return tensor;
     }
 
-    private unsafe MatrixPart Converted(TensorData tensor, WeightFormat wanted, int rows)
+    private MatrixPart Converted(TensorData tensor, WeightFormat wanted, int group, (string Name, int Rows) part)
     {
-        var type = wanted switch
-        {
-            WeightFormat.F16 => TensorDType.F16,
-            WeightFormat.BF16 => TensorDType.BF16,
-            _ => TensorDType.F32,
-        };
-        long count = tensor.Shape.Aggregate(1L, (a, b) => checked(a * b));
-        long bytes = checked(count * (wanted == WeightFormat.F32 ? 4 : 2));
+        long bytes = wanted.IsQuantized() ? QuantizedLayout.ByteLength(wanted, part.Rows, tensor.Columns, group)
+            : checked(tensor.Count * (wanted == WeightFormat.F32 ? 4 : 2));
         var memory = new NativeBlock(bytes);
         _loaded.Add(memory);
-        tensor.CopyAs(type, memory.Span);
-        return new MatrixPart(memory.Address, bytes, rows, memory);
+        if (wanted.IsQuantized())
+        {
+            TensorQuantizer.Quantize(tensor, checkpoint.FileOf(part.Name), wanted, group, memory.Address, bytes,
+                backend.Info.Threads > 0 ? backend.Info.Threads : -1, Cancellation);
+        }
+        else
+        {
+            tensor.CopyAs(wanted switch
+            {
+                WeightFormat.F16 => TensorDType.F16,
+                WeightFormat.BF16 => TensorDType.BF16,
+                _ => TensorDType.F32,
+            }, memory.Span);
+        }
+        return new MatrixPart(memory.Address, bytes, part.Rows, memory);
     }
 
     /// <summary>Unmanaged memory for one converted tensor.</summary>

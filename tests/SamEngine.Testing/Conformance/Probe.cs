@@ -73,8 +73,17 @@ internal sealed class Probe(Backend backend, int seed) : IDisposable
     /// <summary>A weight matrix of deviation 1/sqrt(columns) made of parts with these numbers of rows.</summary>
     public Weight Matrix(WeightFormat format, int columns, int[] partRows, int group = 0)
     {
-        var parts = partRows.Select(rows => Part(format, columns, rows, group)).ToList();
+        var parts = partRows.Select(rows => Part(format, Random((long)rows * columns, 1 / Math.Sqrt(columns)), columns, rows, group)).ToList();
         var weight = backend.LoadMatrix(new MatrixSource("weight", format, columns, parts, group));
+        _owned.Add(weight);
+        return weight;
+    }
+
+    /// <summary>A weight matrix of these values.</summary>
+    public Weight Matrix(WeightFormat format, float[] values, int rows, int group = 0)
+    {
+        int columns = values.Length / rows;
+        var weight = backend.LoadMatrix(new MatrixSource("weight", format, columns, [Part(format, values, columns, rows, group)], group));
         _owned.Add(weight);
         return weight;
     }
@@ -152,16 +161,15 @@ internal sealed class Probe(Backend backend, int seed) : IDisposable
         return new TensorView(buffer, pad, batch, rows, columns, batchStride, rowStride);
     }
 
-    private unsafe MatrixPart Part(WeightFormat format, int columns, int rows, int group)
+    private static unsafe MatrixPart Part(WeightFormat format, float[] values, int columns, int rows, int group)
     {
-        float[] values = Random((long)rows * columns, 1 / Math.Sqrt(columns));
         byte[] bytes = format switch
         {
             WeightFormat.F32 => System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(values).ToArray(),
             WeightFormat.F16 => [.. values.SelectMany(v => BitConverter.GetBytes((Half)v))],
             WeightFormat.BF16 => [.. values.SelectMany(v => BitConverter.GetBytes(
                 (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16)))],
-            _ => QuantizedLayout.Quantize(values, format, rows, columns, group),
+            _ => Quantizer.Quantize(values, format, rows, columns, group),
         };
         // Pinned for good: the weight may read it where it lies.
         byte[] pinned = GC.AllocateUninitializedArray<byte>(bytes.Length, pinned: true);

@@ -1,7 +1,9 @@
 using System.Runtime.InteropServices;
 using SamEngine.Compute;
 using SamEngine.Compute.Cpu;
+using SamEngine.Testing;
 using SamEngine.Testing.Conformance;
+using SamEngine.Testing.Reference;
 using Xunit;
 
 namespace SamEngine.Tests.Compute;
@@ -39,7 +41,7 @@ public sealed class CpuInvarianceTests
         using var probe = new Probe(backend, 1);
         foreach (var (columns, outputs) in new[] { (64, 5), (192, 70), (1408, 33) })
         {
-            var weight = probe.Matrix(format, columns, [outputs], format is WeightFormat.Q8 or WeightFormat.Q4 ? 64 : 0);
+            var weight = probe.Matrix(format, columns, [outputs], format.IsQuantized() ? 64 : 0);
             var x = probe.Input(1, 40, columns);
             var alone = probe.Output("alone", 1, 40, outputs);
             for (int row = 0; row < 40; row++)
@@ -58,6 +60,66 @@ public sealed class CpuInvarianceTests
                 }
             }
         }
+    }
+
+    [Theory]
+    [InlineData(WeightFormat.Q8, 32)]
+    [InlineData(WeightFormat.Q8, 128)]
+    [InlineData(WeightFormat.Q4, 64)]
+    [InlineData(WeightFormat.Q4, 128)]
+    public void Quantised_layers_give_the_same_bits_on_every_instruction_set(WeightFormat format, int group)
+    {
+        foreach (var (rows, columns, outputs) in new[] { (1, 588, 70), (5, 1408, 33), (37, 320, 161) })
+        {
+            float[]? expected = null;
+            foreach (string instructionSet in CpuBackend.InstructionSets)
+            {
+                using var backend = new CpuBackend(threads: 2, instructionSet);
+                using var probe = new Probe(backend, 3);
+                var y = probe.Output("y", 1, rows, outputs);
+                probe.Queue.Linear(probe.Input(1, rows, columns, pad: 3), probe.Matrix(format, columns, [outputs - 9, 9], group),
+                    y, probe.Vector(outputs));
+                float[] actual = Read(probe, y);
+                expected ??= actual;
+                AssertSameBits(expected, actual, $"{instructionSet}, {rows} x {columns} to {outputs}");
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Formats))]
+    public void Inputs_that_need_no_rounding_give_exact_sums(string instructionSet, WeightFormat format)
+    {
+        // Whole numbers with 127 in every group are their own 8-bit codes, and are exact in bf16.
+        const int Rows = 11, Columns = 256, Outputs = 83, Group = 32;
+        using var backend = new CpuBackend(threads: 2, instructionSet);
+        using var oracle = new ReferenceBackend();
+        float[] Results(Backend on)
+        {
+            using var probe = new Probe(on, 4);
+            float[] x = [.. Enumerable.Range(0, Rows * Columns).Select(i => i % Group == i / Group % Group ? 127f : probe.Next(255) - 127)];
+            var y = probe.Output("y", 1, Rows, Outputs, type: ElementType.F32);
+            probe.Queue.Linear(probe.Input(x, 1, Rows, Columns), probe.Matrix(format, Columns, [Outputs],
+                format.IsQuantized() ? Group : 0), y);
+            return Read(probe, y);
+        }
+        Tolerance.AssertClose($"{instructionSet} {format}", Results(backend), Results(oracle), 2e-4, 1e-6);
+    }
+
+    [Theory]
+    [MemberData(nameof(InstructionSets))]
+    public void A_NaN_in_the_input_of_a_quantised_layer_comes_out(string instructionSet)
+    {
+        using var backend = new CpuBackend(threads: 1, instructionSet);
+        using var probe = new Probe(backend, 5);
+        float[] x = probe.Random(3 * 128);
+        x[128 + 70] = float.NaN;
+        x[256 + 3] = float.PositiveInfinity;
+        var y = probe.Output("y", 1, 3, 20);
+        probe.Queue.Linear(probe.Input(x, 1, 3, 128), probe.Matrix(WeightFormat.Q8, 128, [20], 64), y);
+        float[] values = Read(probe, y);
+        Assert.All(values[..20], v => Assert.True(float.IsFinite(v)));
+        Assert.All(values[20..], v => Assert.True(float.IsNaN(v)));
     }
 
     [Theory]

@@ -4,16 +4,18 @@ namespace SamEngine.Compute.Cpu;
 
 /// <summary>
 /// The native CPU backend: fp32 activations, residuals, accumulation and keys/values; weights in any format, read in place.
-/// A row's result depends neither on the number of threads nor on the rows beside it.
+/// Linear layers with quantised weights round their input to 8 bits, a scale for every group of columns; with bf16 weights
+/// on "avx512-bf16" to bf16. A row's result depends neither on the number of threads nor on the rows beside it; with
+/// quantised weights not on the instruction set either, but for the epilogue's GELU.
 /// </summary>
 internal sealed unsafe class CpuBackend : Backend
 {
     private const int MostThreads = 1024;
-    private static readonly string[] IsaNames = ["scalar", "avx2", "avx512"];
+    private static readonly string[] IsaNames = ["scalar", "avx2", "avx512", "avx512-vnni", "avx512-bf16"];
     private readonly ContextHandle _context;
 
     /// <param name="threads">Threads to compute with; 0 takes one per processor.</param>
-    /// <param name="instructionSet">"scalar", "avx2", "avx512"; null takes <c>SAM_CPU_ISA</c> or the best there is.</param>
+    /// <param name="instructionSet">One of "scalar", "avx2", "avx512", "avx512-vnni", "avx512-bf16"; null takes <c>SAM_CPU_ISA</c> or the best there is.</param>
     /// <exception cref="BackendException">No native library, or an instruction set this machine lacks.</exception>
     public CpuBackend(int threads = 0, string? instructionSet = null)
     {

@@ -6,7 +6,7 @@ namespace SamEngine.Compute.Cpu;
 internal static unsafe partial class NativeCpu
 {
     public const string Library = "samengine_cpu";
-    public const int AbiVersion = 1;
+    public const int AbiVersion = 2;
 
     public enum Status
     {
