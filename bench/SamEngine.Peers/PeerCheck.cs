@@ -7,7 +7,7 @@ internal static class PeerCheck
 {
     /// <summary>Root mean square of the difference over that of the values: fp32 sums in another order; bf16 has 8 bits, of
     /// which dozens of layers lose some; dynamic int8 rounds weights and activations to 7 bits.</summary>
-    private static double Allowed(string format) => format switch { "f32" => 1e-3, "bf16" => 0.05, _ => 0.2 };
+    private static double Allowed(string format) => format switch { "f32" => 1e-3, "bf16" => 0.05, _ => 0.1 };
 
     public static async Task<bool> RunAsync(string folder, string[] onnx, TextWriter output, CancellationToken cancellation)
     {

@@ -53,7 +53,7 @@ internal static class CompareCommand
             var field = new Field([.. owns.Select(o => new OwnEngine(o.Label, o.Value))]);
             field.AddLibraries(parsed.GetValue(peers), parsed.GetValue(source), parsed.GetValue(torch) ?? [], parsed.GetValue(torchLayers),
                 Split(parsed.GetValue(onnx) ?? [], _ => "f32"));
-            field.AddLlama(parsed.GetValue(gguf) ?? [], Llama(parsed.GetValue(bench)), Llama(parsed.GetValue(batched)),
+            field.AddLlama(parsed.GetValue(gguf) ?? [], MeasureCommand.FullDepth(shape).Llm.Layers, Llama(parsed.GetValue(bench)), Llama(parsed.GetValue(batched)),
                 Llama(parsed.GetValue(benchArguments)), Llama(parsed.GetValue(batchedArguments)));
             await field.AddPillowAsync(parsed.GetValue(python), jpeg, cancellation);
             var settings = new ChildSettings(parsed.GetValue(threads) is var n && n > 0 ? n : Environment.ProcessorCount,

@@ -1,3 +1,5 @@
+using SamEngine.Bench.MakeModel;
+
 namespace SamEngine.Bench.Compare;
 
 /// <summary>Who takes part. A peer that was not given or can't be used is named, with the reason.</summary>
@@ -50,8 +52,9 @@ internal sealed class Field(IReadOnlyList<Contender> own)
         }
     }
 
-    /// <summary>Every given program with every model file.</summary>
-    public void AddLlama(string[] models, Dictionary<string, string> bench, Dictionary<string, string> batched,
+    /// <summary>Every given program with every model file. Times of fewer layers than the whole model's can't be scaled from
+    /// outside, so such a file is refused.</summary>
+    public void AddLlama(string[] models, int layers, Dictionary<string, string> bench, Dictionary<string, string> batched,
         Dictionary<string, string> benchArguments, Dictionary<string, string> batchedArguments)
     {
         var labels = bench.Keys.Union(batched.Keys).ToList();
@@ -83,6 +86,11 @@ internal sealed class Field(IReadOnlyList<Contender> own)
             }
             foreach (string model in models)
             {
+                if (GgufHeader.Read(model).Layers is var depth && depth != layers)
+                {
+                    _absent.Add(($"{label} {Path.GetFileName(model)}", $"it has {depth} of {layers} layers"));
+                    continue;
+                }
                 _contenders.Add(new LlamaPeer(label, model, program, batchedProgram, Words(benchArguments, label), Words(batchedArguments, label)));
             }
         }

@@ -38,14 +38,12 @@ internal static class MeasureCommand
             }
             var full = FullDepth(config);
             var bench = new StageBench(loaded, stored, full, parsed.GetValue(iterations), WorkItems.PromptIds);
-            string? note = full == config ? null : $"{config.Vision.Depth} of {full.Vision.Depth} vision blocks and " +
-                $"{config.Llm.Layers} of {full.Llm.Layers} language layers ran; their time is multiplied";
             foreach (string item in WorkItems.Names.Where(n => n != WorkItems.Load && wanted.Contains(n)))
             {
                 await Console.Error.WriteLineAsync("timing " + item);
                 var result = (await bench.MeasureAsync(item))[^1];
                 done.Add(new Measurement(item, Format(result.BytesPerWeight),
-                    [.. result.Times.Select(t => t.WithLayers(result.DepthFactor))], result.BytesPerWeight > 0 ? note : null));
+                    [.. result.Times.Select(t => t.WithLayers(result.DepthFactor))], Note(item, config, full)));
             }
             var backend = loaded.Info.Backend;
             Console.WriteLine(new ContenderReport($"SamEngine, {backend.InstructionSet}, {backend.Threads} threads", done).ToJson());
@@ -63,6 +61,22 @@ internal static class MeasureCommand
         };
         return config.Vision.Width == SamConfig.Published.Vision.Width && config.Llm.HiddenSize == SamConfig.Published.Llm.HiddenSize
             ? full : config;
+    }
+
+    /// <summary>Says which layers were multiplied.</summary>
+    private static string? Note(string item, SamConfig config, SamConfig full)
+    {
+        bool request = item is WorkItems.Request1 or WorkItems.Request5;
+        var shallow = new List<string>();
+        if (config.Vision.Depth < full.Vision.Depth && (request || item is WorkItems.Vision1 or WorkItems.Vision5))
+        {
+            shallow.Add($"{config.Vision.Depth} of {full.Vision.Depth} vision blocks");
+        }
+        if (config.Llm.Layers < full.Llm.Layers && (request || item is WorkItems.Prefill or WorkItems.Decode or WorkItems.Beam5))
+        {
+            shallow.Add($"{config.Llm.Layers} of {full.Llm.Layers} language layers");
+        }
+        return shallow.Count == 0 ? null : string.Join(" and ", shallow) + " ran; their time is multiplied";
     }
 
     /// <summary>From the start of this process until the model is open, and the first prefill. What pictures cost is left out:
