@@ -132,8 +132,9 @@ internal sealed unsafe class KernelBench(Backend backend, int iterations) : IDis
         int shared = first / BlockSize;
         int own = (first + rows + BlockSize - 1) / BlockSize - shared;
         int blocks = shared + sequences * own;
-        var cache = backend.CreateKvCache(new KvCacheShape(1, _l.KeyValueHeads, _l.HeadDim, BlockSize, blocks));
-        _owned.Add(cache);
+        // As many layers as the model has: one alone would stay in the caches from step to step.
+        int layers = sequences * rows > 16 ? 1 : _l.Layers;
+        var cache = Filled(new KvCacheShape(layers, _l.KeyValueHeads, _l.HeadDim, BlockSize, blocks));
         int[] Blocks(int sequence) => [.. Enumerable.Range(0, shared), .. Enumerable.Range(shared + sequence * own, own)];
         int[] positions = [.. Enumerable.Range(0, sequences).SelectMany(_ => Enumerable.Range(first, rows))];
         int[] slots = [.. Enumerable.Range(0, sequences).SelectMany(s => Enumerable.Range(first, rows)
@@ -145,7 +146,25 @@ internal sealed unsafe class KernelBench(Backend backend, int iterations) : IDis
         double pairs = sequences * (rows * (double)first + rows * (rows + 1) / 2.0);
         double tokens = first + sequences * (double)rows;
         var cost = new Cost(4 * pairs * _l.HiddenSize, tokens * 2 * _l.KeyValueHeads * _l.HeadDim * sizeof(float));
-        return Time(name, "", cost, 0, () => _queue.PagedAttention(q, cache, 0, _l.Heads, 1 / MathF.Sqrt(_l.HeadDim), layout, y));
+        int next = 0;
+        return Time(name, "", cost, 0, () => _queue.PagedAttention(q, cache, next++ % layers, _l.Heads, 1 / MathF.Sqrt(_l.HeadDim), layout, y));
+    }
+
+    /// <summary>A cache whose every slot was written: memory never written is one page of zeros.</summary>
+    private KvCache Filled(KvCacheShape shape)
+    {
+        var cache = backend.CreateKvCache(shape);
+        _owned.Add(cache);
+        int slots = shape.Blocks * shape.BlockSize;
+        int[] order = [.. Enumerable.Range(0, slots)];
+        var layout = new StepLayout(Indices(1, order), Indices(1, order), Indices(1, [0, slots]), Indices(1, order[..shape.Blocks]));
+        var qkv = Buffer(1, slots, (_l.Heads + 2 * shape.Heads) * shape.HeadDim);
+        var angles = backend.LoadTable("angles", new float[slots * shape.HeadDim], slots, shape.HeadDim);
+        for (int layer = 0; layer < shape.Layers; layer++)
+        {
+            _queue.RotaryStoreKv(qkv, cache, layer, _l.Heads, angles, layout);
+        }
+        return cache;
     }
 
     private KernelResult RmsNorm(string name, int rows)

@@ -1,10 +1,22 @@
 using System.CommandLine;
+using System.Runtime.InteropServices;
+using Microsoft.ML.OnnxRuntime;
+using SamEngine;
 using SamEngine.Bench.Compare;
 using SamEngine.Peers;
 using SamEngine.Training;
 
 Console.OutputEncoding = new System.Text.UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
-return await new RootCommand("libtorch and ONNX Runtime as contenders of 'SamEngine.Bench compare'") { Measure(), Check() }.Parse(args).InvokeAsync();
+var root = new RootCommand("libtorch and ONNX Runtime as contenders of 'SamEngine.Bench compare'") { Measure(), Check() };
+try
+{
+    return await root.Parse(args).InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+}
+catch (Exception e) when (e is SamException or OnnxRuntimeException or ArgumentException or InvalidOperationException or ExternalException or IOException)
+{
+    await Console.Error.WriteLineAsync("error: " + e.Message);
+    return 1;
+}
 
 static Command Measure()
 {
