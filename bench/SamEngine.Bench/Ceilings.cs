@@ -10,7 +10,10 @@ namespace SamEngine.Bench;
 /// <param name="Threads">Threads that ran together.</param>
 /// <param name="ReadBytesPerSecond">Reading memory linearly, all threads.</param>
 /// <param name="Fma">fp32 fused multiply-adds in registers, two operations each, all threads, per register width.</param>
-internal sealed record Ceilings(int Threads, double ReadBytesPerSecond, IReadOnlyDictionary<string, double> Fma)
+/// <param name="Int8">Multiply-adds of bytes to 32-bit sums in registers, two operations each, all threads, per instruction; empty
+/// where the runtime has none of them.</param>
+internal sealed record Ceilings(int Threads, double ReadBytesPerSecond, IReadOnlyDictionary<string, double> Fma,
+    IReadOnlyDictionary<string, double> Int8)
 {
     private const long ReadBytes = 1L << 30;
     private const int Repeats = 5;
@@ -19,10 +22,17 @@ internal sealed record Ceilings(int Threads, double ReadBytesPerSecond, IReadOnl
     /// 128-bit SSE without fused multiply-adds; they are set beside 128-bit ones.</summary>
     public double FmaOf(string instructionSet) => instructionSet switch
     {
-        "avx512" => Fma["512 bit"],
+        _ when instructionSet.StartsWith("avx512", StringComparison.Ordinal) => Fma["512 bit"],
         "avx2" => Fma["256 bit"],
         _ => Fma["128 bit"],
     };
+
+    /// <summary>The bound for matrix products with weights of so many bytes each: products of bytes for quantised weights, twice
+    /// the fp32 rate (what the instruction is rated at; the runtime can't issue it) for bf16 where there is bf16 arithmetic.</summary>
+    public double ProductsOf(string instructionSet, double bytesPerWeight) =>
+        bytesPerWeight is > 0 and < 2 && Int8.Count > 0 ? Int8.Values.Max()
+        : bytesPerWeight == 2 && instructionSet == "avx512-bf16" ? 2 * FmaOf(instructionSet)
+        : FmaOf(instructionSet);
 
     /// <summary>Measures: the best of five, as a ceiling is what the machine can do, not what its other users left.</summary>
     public static Ceilings Measure(int threads)
@@ -37,12 +47,22 @@ internal sealed record Ceilings(int Threads, double ReadBytesPerSecond, IReadOnl
         {
             fma.Add("512 bit", Best(threads, Fma512));
         }
-        return new Ceilings(threads, ReadBandwidth(threads), fma);
+        var int8 = new Dictionary<string, double>();
+        if (AvxVnni.IsSupported)
+        {
+            int8.Add("VNNI", Best(threads, Vnni256));
+        }
+        if (Avx512BW.IsSupported)
+        {
+            int8.Add("512 bit without VNNI", Best(threads, MultiplyAdd512));
+        }
+        return new Ceilings(threads, ReadBandwidth(threads), fma, int8);
     }
 
     /// <summary>The largest of several measurements of each: other users of the machine only ever take away.</summary>
     public static Ceilings BestOf(IReadOnlyList<Ceilings> probes) => new(probes[0].Threads,
-        probes.Max(p => p.ReadBytesPerSecond), probes[0].Fma.Keys.ToDictionary(k => k, k => probes.Max(p => p.Fma[k])));
+        probes.Max(p => p.ReadBytesPerSecond), probes[0].Fma.Keys.ToDictionary(k => k, k => probes.Max(p => p.Fma[k])),
+        probes[0].Int8.Keys.ToDictionary(k => k, k => probes.Max(p => p.Int8[k])));
 
     private static unsafe double ReadBandwidth(int threads)
     {
@@ -143,6 +163,44 @@ internal sealed record Ceilings(int Threads, double ReadBytesPerSecond, IReadOnl
         }
         Keep(Vector512.Sum(a + b + c + d + e + f + g + h + i + j + k + l));
         return 2L * Vector512<float>.Count * Chains * Rounds;
+    }
+
+    private static long Vnni256(int thread)
+    {
+        var x = Vector256.Create((byte)3);
+        var w = Vector256.Create((sbyte)-2);
+        var (a, b, c, d, e, f) = (Vector256<int>.Zero, Vector256<int>.Zero, Vector256<int>.Zero, Vector256<int>.Zero, Vector256<int>.Zero, Vector256<int>.Zero);
+        var (g, h, i, j, k, l) = (a, a, a, a, a, a);
+        for (int n = 0; n < Rounds; n++)
+        {
+            (a, b, c) = (AvxVnni.MultiplyWideningAndAdd(a, x, w), AvxVnni.MultiplyWideningAndAdd(b, x, w), AvxVnni.MultiplyWideningAndAdd(c, x, w));
+            (d, e, f) = (AvxVnni.MultiplyWideningAndAdd(d, x, w), AvxVnni.MultiplyWideningAndAdd(e, x, w), AvxVnni.MultiplyWideningAndAdd(f, x, w));
+            (g, h, i) = (AvxVnni.MultiplyWideningAndAdd(g, x, w), AvxVnni.MultiplyWideningAndAdd(h, x, w), AvxVnni.MultiplyWideningAndAdd(i, x, w));
+            (j, k, l) = (AvxVnni.MultiplyWideningAndAdd(j, x, w), AvxVnni.MultiplyWideningAndAdd(k, x, w), AvxVnni.MultiplyWideningAndAdd(l, x, w));
+        }
+        Keep(Vector256.Sum(a + b + c + d + e + f + g + h + i + j + k + l));
+        return 2L * Vector256<byte>.Count * Chains * Rounds;
+    }
+
+    // Without VNNI a byte product takes three instructions: pairs to 16 bits, pairs to 32 bits, the sum. The factors change
+    // with each sum, so that no compiler can lift a product out of the loop.
+    private static long MultiplyAdd512(int thread)
+    {
+        var x = Vector512.Create((byte)3);
+        var ones = Vector512.Create((short)1);
+        var sums = (A: Vector512<int>.Zero, B: Vector512<int>.Zero, C: Vector512<int>.Zero, D: Vector512<int>.Zero, E: Vector512<int>.Zero,
+            F: Vector512<int>.Zero);
+        for (int n = 0; n < Rounds; n++)
+        {
+            sums.A += Avx512BW.MultiplyAddAdjacent(Avx512BW.MultiplyAddAdjacent(x, sums.A.AsSByte()), ones);
+            sums.B += Avx512BW.MultiplyAddAdjacent(Avx512BW.MultiplyAddAdjacent(x, sums.B.AsSByte()), ones);
+            sums.C += Avx512BW.MultiplyAddAdjacent(Avx512BW.MultiplyAddAdjacent(x, sums.C.AsSByte()), ones);
+            sums.D += Avx512BW.MultiplyAddAdjacent(Avx512BW.MultiplyAddAdjacent(x, sums.D.AsSByte()), ones);
+            sums.E += Avx512BW.MultiplyAddAdjacent(Avx512BW.MultiplyAddAdjacent(x, sums.E.AsSByte()), ones);
+            sums.F += Avx512BW.MultiplyAddAdjacent(Avx512BW.MultiplyAddAdjacent(x, sums.F.AsSByte()), ones);
+        }
+        Keep(Vector512.Sum(sums.A + sums.B + sums.C + sums.D + sums.E + sums.F));
+        return 2L * Vector512<byte>.Count * 6 * Rounds;
     }
 
     /// <summary>Units per second of the best of several runs, the first of which only compiles.</summary>

@@ -22,11 +22,23 @@ internal sealed class ProcessMemory : IDisposable
         return Volatile.Read(ref _peak);
     }
 
-    /// <summary>A field of <c>/proc/self/status</c> that is given in kB, in bytes.</summary>
-    public static long Read(string field)
+    /// <summary>A field of <c>/proc/PID/status</c> that is given in kB, in bytes; 0 when the process has gone.</summary>
+    /// <param name="field">"RssAnon", "VmHWM", ...</param>
+    /// <param name="process">Its number; null: this process.</param>
+    public static long Read(string field, int? process = null)
     {
-        string line = File.ReadLines("/proc/self/status").First(l => l.StartsWith(field + ":", StringComparison.Ordinal));
-        return 1024 * long.Parse(line[(field.Length + 1)..].Replace("kB", "", StringComparison.Ordinal), CultureInfo.InvariantCulture);
+        string path = process is { } id ? string.Create(CultureInfo.InvariantCulture, $"/proc/{id}/status") : "/proc/self/status";
+        try
+        {
+            // A process that is ending has no memory fields any more.
+            string? line = File.ReadLines(path).FirstOrDefault(l => l.StartsWith(field + ":", StringComparison.Ordinal));
+            return line is null ? 0
+                : 1024 * long.Parse(line[(field.Length + 1)..].Replace("kB", "", StringComparison.Ordinal), CultureInfo.InvariantCulture);
+        }
+        catch (IOException) when (process is not null)
+        {
+            return 0;
+        }
     }
 
     public void Dispose() => _timer.Dispose();

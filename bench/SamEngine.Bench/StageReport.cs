@@ -14,7 +14,7 @@ internal sealed record StageReport(BackendInfo Backend, string Model, SamConfig 
 
     private Ceilings Ceilings { get; } = Ceilings.BestOf(Probes);
 
-    private double Fma => Ceilings.FmaOf(Backend.InstructionSet);
+    private double Products(StageResult stage) => Ceilings.ProductsOf(Backend.InstructionSet, stage.BytesPerWeight);
 
     public void Print(TextWriter output)
     {
@@ -22,7 +22,8 @@ internal sealed record StageReport(BackendInfo Backend, string Model, SamConfig 
             $"{RuntimeInformation.OSDescription}, .NET {Environment.Version}, {DateTime.UtcNow:yyyy-MM-dd}");
         output.WriteLine($"model: {Model}");
         output.WriteLine($"ceilings, best of {Probes.Count} probes between the stages (worst): read {Range(p => p.ReadBytesPerSecond)} GB/s; " +
-            "fp32 FMA " + string.Join(", ", Ceilings.Fma.Keys.Select(k => $"{k} {Range(p => p.Fma[k])} GFLOP/s")));
+            "fp32 FMA " + string.Join(", ", Ceilings.Fma.Keys.Select(k => $"{k} {Range(p => p.Fma[k])} GFLOP/s"))
+            + string.Concat(Ceilings.Int8.Keys.Select(k => $"; int8 {k} {Range(p => p.Int8[k])} Gop/s")));
         output.WriteLine("at least: multiply-adds and bytes the stage needs; bound: the time they take at the ceilings; " +
             "p99 of fewer than 100 runs is the slowest");
         if (Reduced)
@@ -65,11 +66,16 @@ internal sealed record StageReport(BackendInfo Backend, string Model, SamConfig 
         {
             json.WriteNumber($"fma_{width.Replace(' ', '_')}_flops_per_second", Math.Round(value));
         }
+        foreach (var (instruction, value) in Ceilings.Int8)
+        {
+            json.WriteNumber($"int8_{instruction.ToLowerInvariant().Replace(' ', '_')}_ops_per_second", Math.Round(value));
+        }
         json.WriteEndObject();
         json.WriteStartArray("stages");
         foreach (var stage in Stages)
         {
             json.WriteStartObject();
+            json.WriteString("id", stage.Id);
             json.WriteString("name", stage.Name);
             json.WriteNumber("p50_seconds", stage.Percentile(0.5));
             json.WriteNumber("p99_seconds", stage.Percentile(0.99));
@@ -78,14 +84,14 @@ internal sealed record StageReport(BackendInfo Backend, string Model, SamConfig 
             {
                 json.WriteNumber("operations", cost.Operations);
                 json.WriteNumber("bytes", cost.Bytes);
-                json.WriteNumber("bound_seconds", cost.Bound(Fma, Ceilings.ReadBytesPerSecond));
+                json.WriteNumber("bound_seconds", cost.Bound(Products(stage), Ceilings.ReadBytesPerSecond));
             }
             if (Reduced)
             {
                 json.WriteNumber("estimated_full_depth_p50_seconds", stage.ScaledPercentile(0.5));
                 if (stage.FullCost is { } full)
                 {
-                    json.WriteNumber("full_depth_bound_seconds", full.Bound(Fma, Ceilings.ReadBytesPerSecond));
+                    json.WriteNumber("full_depth_bound_seconds", full.Bound(Products(stage), Ceilings.ReadBytesPerSecond));
                 }
             }
             json.WriteStartArray("seconds");
@@ -110,8 +116,8 @@ internal sealed record StageReport(BackendInfo Backend, string Model, SamConfig 
         }
         double flops = cost.Operations / p50;
         double bytes = cost.Bytes / p50;
-        return [Number(cost.Operations / 1e9), Number(flops / 1e9), Share(flops / Fma), Number(cost.Bytes / 1e9), Number(bytes / 1e9),
-            Share(bytes / Ceilings.ReadBytesPerSecond), Share(cost.Bound(Fma, Ceilings.ReadBytesPerSecond) / p50)];
+        return [Number(cost.Operations / 1e9), Number(flops / 1e9), Share(flops / Products(stage)), Number(cost.Bytes / 1e9), Number(bytes / 1e9),
+            Share(bytes / Ceilings.ReadBytesPerSecond), Share(cost.Bound(Products(stage), Ceilings.ReadBytesPerSecond) / p50)];
     }
 
     private static string Number(double value) =>

@@ -62,6 +62,24 @@ public sealed class ModelCommandTests(SamCommand sam)
     }
 
     [Fact]
+    public async Task Bench_times_every_stage_greedily_and_with_beams()
+    {
+        string table = await sam.OutputAsync("bench", "--model", sam.Model, "--tokens", "4", "--runs", "2", "--quiet");
+        Assert.StartsWith("5 pictures, ", table, StringComparison.Ordinal);
+        Assert.Contains(" 4 out; median of 2 runs", table, StringComparison.Ordinal);
+        Assert.All((string[])["images", "vision", "q-former", "prefill", "decode", "token", "total"],
+            stage => Assert.Contains("\n" + stage + " ", table, StringComparison.Ordinal));
+        using var json = System.Text.Json.JsonDocument.Parse(await sam.OutputAsync(["bench", .. sam.Pictures, "--model", sam.Model, "--tokens", "4",
+            "--runs", "2", "--json"]));
+        Assert.Equal(sam.Pictures.Length, json.RootElement.GetProperty("pictures").GetInt32());
+        var searches = json.RootElement.GetProperty("searches");
+        Assert.Equal([1, 5], searches.EnumerateArray().Select(s => s.GetProperty("beams").GetInt32()));
+        Assert.All(searches.EnumerateArray(), s => Assert.Equal(2, s.GetProperty("qformer_ms").GetArrayLength()));
+        Assert.Equal(3, (await sam.RunAsync("bench", "--model", "/no/such/folder")).ExitCode);
+        Assert.Equal(2, (await sam.RunAsync("bench", "--model", sam.Model, "--tokens", "0")).ExitCode);
+    }
+
+    [Fact]
     public async Task Nothing_is_overwritten_and_nothing_half_written_stays()
     {
         using var temp = new TempFolder();
