@@ -262,9 +262,8 @@ SAM_API int32_t sam_cpu_attention(sam_context* c, const sam_view* q, const sam_v
                                   int32_t heads, float scale, const sam_view* y,
                                   const sam_view* probabilities) {
   int64_t blocks = (q->rows + sam::kAttentionRows - 1) / sam::kAttentionRows;
-  int64_t scratch = ((int64_t)k->rows + 16) * 4;
   return Run(c, c->kernels.attention, sam::AttentionArgs{q, k, v, y, probabilities, heads, scale},
-             q->batch * heads * blocks, 1, scratch);
+             q->batch * heads * blocks, 1, sam::AttentionScratch(k->rows, q->columns / heads));
 }
 
 SAM_API int32_t sam_cpu_group_pool(sam_context* c, const sam_view* features, const float* weight,

@@ -1,7 +1,8 @@
 // Multi-head attention: dense (vision, Q-Former) and causal over the paged cache (language model), and the
-// rotary embedding that feeds the latter. Per row: scores by dot products (lanes along the head, simd.h),
-// softmax in fp32, then the weighted sum of the values key by key, so a row's result does not depend on its
-// neighbours.
+// rotary embedding that feeds the latter. Dense: keys are transposed and values packed once for a block of
+// rows; both products keep tiles of six rows in registers. Paged: per row, scores by dot products (lanes
+// along the head, simd.h). Softmax in fp32, then the weighted sum of the values key by key, so a row's result
+// does not depend on its neighbours.
 #include "kernels.h"
 #include "simd.h"
 
@@ -71,6 +72,64 @@ SAM_INLINE void WeightedSum(const float* p, int keys, RowAt value, float* y, int
   }
 }
 
+constexpr int kTileRows = 6;
+// With six rows: all sums and the factors of a step fit in the registers.
+constexpr int kTileParts = kPartLanes == 16 ? 4 : 2;
+
+// y[r][0..P parts) = sum over i < n, in order, of a[r][i] * b[i][0..P parts).
+template <int R, int P>
+SAM_INLINE void TileProduct(const float* a, int64_t a_row, const float* b, int64_t b_row, int n, float* y,
+                            int64_t y_row) {
+  Part sum[R][P];
+  for (int r = 0; r < R; r++)
+    for (int p = 0; p < P; p++) sum[r][p] = ZeroPart();
+  for (int i = 0; i < n; i++) {
+    Part factor[P];
+    for (int p = 0; p < P; p++) factor[p] = LoadPart(b + i * b_row + p * kPartLanes);
+    for (int r = 0; r < R; r++) {
+      Part x = SetPart(a[r * a_row + i]);
+      for (int p = 0; p < P; p++) sum[r][p] = FmaPart(x, factor[p], sum[r][p]);
+    }
+  }
+  for (int r = 0; r < R; r++)
+    for (int p = 0; p < P; p++) StorePart(y + r * y_row + p * kPartLanes, sum[r][p]);
+}
+
+// The same for a width of any number of parts.
+template <int R>
+SAM_INLINE void RowsProduct(const float* a, int64_t a_row, const float* b, int64_t b_row, int n, float* y,
+                            int64_t y_row, int width) {
+  int at = 0;
+  for (; at + kTileParts * kPartLanes <= width; at += kTileParts * kPartLanes)
+    TileProduct<R, kTileParts>(a, a_row, b + at, b_row, n, y + at, y_row);
+  for (; at < width; at += kPartLanes) TileProduct<R, 1>(a, a_row, b + at, b_row, n, y + at, y_row);
+}
+
+// panel[block][i][key of the block] = k[key][i]; zeros behind the last key.
+SAM_INLINE void TransposeKeys(const float* k, int64_t stride, int keys, int d, float* panel) {
+  for (int first = 0; first < keys; first += kKeyBlock, panel += kKeyBlock * d) {
+    int count = keys - first < kKeyBlock ? keys - first : (int)kKeyBlock;
+    const float* from = k + first * stride;
+    if (count < kKeyBlock) __builtin_memset(panel, 0, sizeof(float) * kKeyBlock * d);
+    int key = 0;
+    // Four by four, so that reading and writing are both in pieces of four.
+    for (; key + 4 <= count; key += 4) {
+      const float* row = from + key * stride;
+      int i = 0;
+      for (; i + 4 <= d; i += 4) {
+        float square[4][4];
+        for (int r = 0; r < 4; r++)
+          for (int c = 0; c < 4; c++) square[c][r] = row[r * stride + i + c];
+        for (int c = 0; c < 4; c++) __builtin_memcpy(panel + (i + c) * kKeyBlock + key, square[c], 16);
+      }
+      for (; i < d; i++)
+        for (int r = 0; r < 4; r++) panel[i * kKeyBlock + key + r] = row[r * stride + i];
+    }
+    for (; key < count; key++)
+      for (int i = 0; i < d; i++) panel[i * kKeyBlock + key] = from[key * stride + i];
+  }
+}
+
 }  // namespace
 
 void Attention(const void* args, int64_t begin, int64_t end, void* scratch) {
@@ -79,29 +138,46 @@ void Attention(const void* args, int64_t begin, int64_t end, void* scratch) {
   int rows = a->q->rows;
   int keys = a->k->rows;
   int64_t blocks = (rows + kAttentionRows - 1) / kAttentionRows;
-  float* scores = (float*)scratch;
+  int64_t padded = (keys + kKeyBlock - 1) / kKeyBlock * kKeyBlock;
+  int width = (d + 15) / 16 * 16;
+  float* panel = (float*)scratch;
+  float* values = panel + padded * d;
+  float* scores = values + (int64_t)keys * width;
+  float* results = scores + kTileRows * padded;
   for (int64_t piece = begin; piece < end; piece++) {
     int64_t batch = piece / (a->heads * blocks);
     int head = (int)(piece / blocks % a->heads);
     int first = (int)(piece % blocks * kAttentionRows);
     int last = first + kAttentionRows < rows ? first + (int)kAttentionRows : rows;
-    const float* k = a->k->data + batch * a->k->batch_stride + (int64_t)head * d;
+    TransposeKeys(a->k->data + batch * a->k->batch_stride + (int64_t)head * d, a->k->row_stride, keys, d,
+                  panel);
     const float* v = a->v->data + batch * a->v->batch_stride + (int64_t)head * d;
-    int64_t key_stride = a->k->row_stride;
-    int64_t value_stride = a->v->row_stride;
-    for (int row = first; row < last; row++) {
-      const float* q = a->q->data + batch * a->q->batch_stride + row * a->q->row_stride + (int64_t)head * d;
-      for (int key = 0; key < keys; key++) scores[key] = DotRow(q, k + key * key_stride, d);
-      Softmax(scores, keys, a->scale);
-      float* y = a->y->data + batch * a->y->batch_stride + row * a->y->row_stride + (int64_t)head * d;
-      WeightedSum(
-          scores, keys, [&](int key) { return v + key * value_stride; }, y, d);
-      if (a->probabilities) {
-        float* p = a->probabilities->data + (batch * a->heads + head) * a->probabilities->batch_stride +
-                   row * a->probabilities->row_stride;
-        __builtin_memcpy(p, scores, (size_t)keys * 4);
-      }
+    for (int key = 0; key < keys; key++) {
+      const float* from = v + key * a->v->row_stride;
+      float* to = values + (int64_t)key * width;
+      for (int i = 0; i < width; i += 16) Store(to + i, i + 16 <= d ? Load(from + i) : Load(from + i, d - i));
     }
+    const float* q = a->q->data + batch * a->q->batch_stride + (int64_t)head * d;
+    float* y = a->y->data + batch * a->y->batch_stride + (int64_t)head * d;
+    auto tile = [&]<int R>(int row) {
+      for (int64_t key = 0; key < padded; key += kKeyBlock)
+        RowsProduct<R>(q + row * a->q->row_stride, a->q->row_stride, panel + key * d, kKeyBlock, d,
+                       scores + key, padded, kKeyBlock);
+      for (int r = 0; r < R; r++) Softmax(scores + r * padded, keys, a->scale);
+      RowsProduct<R>(scores, padded, values, width, keys, results, width, width);
+      for (int r = 0; r < R; r++) {
+        __builtin_memcpy(y + (row + r) * a->y->row_stride, results + r * width, (size_t)d * 4);
+        if (a->probabilities) {
+          float* p = a->probabilities->data + (batch * a->heads + head) * a->probabilities->batch_stride +
+                     (row + r) * a->probabilities->row_stride;
+          __builtin_memcpy(p, scores + r * padded, (size_t)keys * 4);
+        }
+      }
+    };
+    int row = first;
+    for (; row + kTileRows <= last; row += kTileRows) tile.template operator()<kTileRows>(row);
+    for (; row + 2 <= last; row += 2) tile.template operator()<2>(row);
+    for (; row < last; row++) tile.template operator()<1>(row);
   }
 }
 

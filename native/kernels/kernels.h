@@ -149,7 +149,17 @@ struct KernelTable {
   void (*bf16_linear)(const void*, int64_t, int64_t, void*);  // goes with bf16_rows
 };
 
-constexpr int64_t kAttentionRows = 32;
+constexpr int64_t kAttentionRows =
+    132;                           // a multiple of the six rows of a tile, half of the vision encoder's 257
+constexpr int64_t kKeyBlock = 64;  // keys whose transpose lies together, a multiple of every tile
+
+// Bytes: keys transposed, values, and of a tile of six rows the scores and results.
+inline int64_t AttentionScratch(int64_t keys, int64_t head_dim) {
+  int64_t blocks = (keys + kKeyBlock - 1) / kKeyBlock;
+  int64_t width = (head_dim + 15) / 16 * 16;
+  return (blocks * kKeyBlock * head_dim + keys * width + 6 * (blocks * kKeyBlock + width) + 16) * 4;
+}
+
 constexpr int64_t kWeightRows = 4;     // weight rows that a linear layer of few rows reads together
 constexpr int64_t kPanelColumns = 48;  // weight rows of a packed panel, a multiple of 16 and of every tile
 

@@ -303,18 +303,21 @@ SAM_INLINE V Erf(V x) {
 #if defined(__AVX512F__)
 using Part = V;
 SAM_INLINE Part ZeroPart() { return Zero(); }
+SAM_INLINE Part SetPart(float x) { return Set(x); }
 SAM_INLINE Part LoadPart(const float* p) { return Load(p); }
 SAM_INLINE void StorePart(float* p, Part a) { Store(p, a); }
 SAM_INLINE Part FmaPart(Part a, Part b, Part c) { return Fma(a, b, c); }
 #elif defined(__AVX2__)
 using Part = __m256;
 SAM_INLINE Part ZeroPart() { return _mm256_setzero_ps(); }
+SAM_INLINE Part SetPart(float x) { return _mm256_set1_ps(x); }
 SAM_INLINE Part LoadPart(const float* p) { return _mm256_loadu_ps(p); }
 SAM_INLINE void StorePart(float* p, Part a) { _mm256_storeu_ps(p, a); }
 SAM_INLINE Part FmaPart(Part a, Part b, Part c) { return _mm256_fmadd_ps(a, b, c); }
 #else
 typedef float Part __attribute__((vector_size(16)));
 SAM_INLINE Part ZeroPart() { return Part{}; }
+SAM_INLINE Part SetPart(float x) { return Part{x, x, x, x}; }
 SAM_INLINE Part LoadPart(const float* p) {
   Part a;
   __builtin_memcpy(&a, p, sizeof(a));

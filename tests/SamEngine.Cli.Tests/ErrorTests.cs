@@ -22,7 +22,7 @@ public sealed class ErrorTests(SamCommand sam)
         { ["--top-p", "nan"], 2, ["--top-p", "at most 1"] },
         { ["--guidance", "3"], 2, ["--guidance", "'3'", "auto, on, off"] },
         { ["--backend", "abacus"], 2, ["--backend", "'abacus'", "cpu"] },
-        { ["--weights", "q4"], 2, ["--weights", "BF16"] },
+        { ["--weights", "q5"], 2, ["--weights", "'q5'", "bf16", "vision=q8"] },
         { ["--threads", "-1"], 2, ["--threads", "-1", "0 (all)"] },
         { ["--kv-tokens", "5"], 2, ["--kv-tokens", "raise it"] },
         { ["--stop", ""], 2, ["--stop", "empty"] },
