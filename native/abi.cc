@@ -288,7 +288,7 @@ SAM_API int32_t sam_cpu_paged_attention(sam_context* c, const sam_view* q, const
   int64_t pieces = (int64_t)q->rows * heads;
   return Run(c, c->kernels.paged_attention,
              sam::PagedAttentionArgs{q, y, cache, layout, layer, heads, longest, scale}, pieces,
-             std::max<int64_t>(1, pieces / (c->pool.threads() * 8)), ((int64_t)longest + 16) * 4);
+             std::max<int64_t>(4, pieces / (c->pool.threads() * 8)), sam::PagedScoreStride(longest) * 4 * 4);
 }
 
 SAM_API int32_t sam_cpu_copy_kv_blocks(sam_context*, const sam_kv_cache* cache, const int32_t* pairs,

@@ -46,13 +46,15 @@ SAM_INLINE void Softmax(float* scores, int n, float scale) {
   for (int i = 0; i < n; i += 16) Store(scores + i, Load(scores + i, n - i) * inverse, n - i);
 }
 
-// y[0..d) = sum over keys of p[key] * value(key), in the order of the keys.
+// y[0..d) = sum over keys of p[key] * value(key), in the order of the keys, from the first; what is in front
+// of the first is in y already.
 template <typename RowAt>
-SAM_INLINE void WeightedSum(const float* p, int keys, RowAt value, float* y, int d) {
+SAM_INLINE void WeightedSum(const float* p, int first, int keys, RowAt value, float* y, int d) {
   int i = 0;
   for (; i + 64 <= d; i += 64) {
     V s0 = Zero(), s1 = Zero(), s2 = Zero(), s3 = Zero();
-    for (int key = 0; key < keys; key++) {
+    if (first > 0) s0 = Load(y + i), s1 = Load(y + i + 16), s2 = Load(y + i + 32), s3 = Load(y + i + 48);
+    for (int key = first; key < keys; key++) {
       const float* v = value(key) + i;
       V w = Set(p[key]);
       s0 = Fma(w, Load(v), s0);
@@ -66,10 +68,76 @@ SAM_INLINE void WeightedSum(const float* p, int keys, RowAt value, float* y, int
     Store(y + i + 48, s3);
   }
   for (; i < d; i += 16) {
-    V s = Zero();
-    for (int key = 0; key < keys; key++) s = Fma(Set(p[key]), Load(value(key) + i, d - i), s);
+    V s = first > 0 ? Load(y + i, d - i) : Zero();
+    for (int key = first; key < keys; key++) s = Fma(Set(p[key]), Load(value(key) + i, d - i), s);
     Store(y + i, s, d - i);
   }
+}
+
+// Rows of a tile of the paged kernel, and keys whose products with them stay in registers.
+constexpr int kSharedRows = 4;
+constexpr int kSharedKeys = kPartLanes == 16 ? 4 : 1;
+
+// scores[r * stride + key] = dot product of row r and the key, as DotRow computes it, for four keys.
+template <typename RowAt>
+SAM_INLINE void ScoreFourKeys(const float* const* q, RowAt key_at, int first, int d, float* scores,
+                              int64_t stride) {
+  float sums[kSharedRows * 4 * 16];
+  for (int key = 0; key < 4; key += kSharedKeys) {
+    const float* k[kSharedKeys];
+    V sum[kSharedRows][kSharedKeys];
+    for (int j = 0; j < kSharedKeys; j++) {
+      k[j] = key_at(first + key + j);
+      for (int r = 0; r < kSharedRows; r++) sum[r][j] = Zero();
+    }
+    int i = 0;
+    for (; i + 16 <= d; i += 16)
+      for (int j = 0; j < kSharedKeys; j++) {
+        V factor = Load(k[j] + i);
+        for (int r = 0; r < kSharedRows; r++) sum[r][j] = Fma(Load(q[r] + i), factor, sum[r][j]);
+      }
+    if (i < d)
+      for (int j = 0; j < kSharedKeys; j++) {
+        V factor = Load(k[j] + i, d - i);
+        for (int r = 0; r < kSharedRows; r++) sum[r][j] = Fma(Load(q[r] + i, d - i), factor, sum[r][j]);
+      }
+    for (int r = 0; r < kSharedRows; r++)
+      for (int j = 0; j < kSharedKeys; j++) Store(sums + (r * 4 + key + j) * 16, sum[r][j]);
+  }
+  float each[16];
+  Store(each, SumEach(sums));
+  for (int r = 0; r < kSharedRows; r++) __builtin_memcpy(scores + r * stride + first, each + 4 * r, 16);
+}
+
+// y[r][0..d) = sum over keys of p[r][key] * value(key), as WeightedSum computes it.
+template <typename RowAt>
+SAM_INLINE void SharedWeightedSum(const float* p, int64_t stride, int keys, RowAt value, float* const* y,
+                                  int d) {
+  constexpr int kColumns = kPartLanes == 16 ? 4 : 1;
+  int i = 0;
+  for (; i + 16 * kColumns <= d; i += 16 * kColumns) {
+    V sum[kSharedRows][kColumns];
+    for (int r = 0; r < kSharedRows; r++)
+      for (int c = 0; c < kColumns; c++) sum[r][c] = Zero();
+    for (int key = 0; key < keys; key++) {
+      const float* v = value(key) + i;
+      V factor[kColumns];
+      for (int c = 0; c < kColumns; c++) factor[c] = Load(v + 16 * c);
+      for (int r = 0; r < kSharedRows; r++) {
+        V w = Set(p[r * stride + key]);
+        for (int c = 0; c < kColumns; c++) sum[r][c] = Fma(w, factor[c], sum[r][c]);
+      }
+    }
+    for (int r = 0; r < kSharedRows; r++)
+      for (int c = 0; c < kColumns; c++) Store(y[r] + i + 16 * c, sum[r][c]);
+  }
+  for (; i < d; i += 16)
+    for (int r = 0; r < kSharedRows; r++) {
+      V sum = Zero();
+      for (int key = 0; key < keys; key++)
+        sum = Fma(Set(p[r * stride + key]), Load(value(key) + i, d - i), sum);
+      Store(y[r] + i, sum, d - i);
+    }
 }
 
 constexpr int kTileRows = 6;
@@ -218,24 +286,58 @@ void PagedAttention(const void* args, int64_t begin, int64_t end, void* scratch)
   int block_size = cache->block_size;
   int64_t width = (int64_t)cache->heads * d;
   int64_t layer = a->layer * (int64_t)cache->blocks * block_size * width;
+  int64_t rows = a->q->rows;
+  int64_t stride = PagedScoreStride(a->max_context);
   float* scores = (float*)scratch;
-  for (int64_t piece = begin; piece < end; piece++) {
-    int64_t row = piece / a->heads;
-    int head = (int)(piece % a->heads);
+  for (int64_t piece = begin; piece < end;) {
+    int head = (int)(piece / rows);
+    int64_t row = piece % rows;
+    int count = row + kSharedRows <= rows && piece + kSharedRows <= end ? kSharedRows : 1;
+    const int32_t* table[kSharedRows];
+    const float* q[kSharedRows];
+    float* y[kSharedRows];
+    int keys[kSharedRows];
     int sequence = 0;
-    while (layout->row_starts[sequence + 1] <= row) sequence++;
-    const int32_t* table = layout->block_table + sequence * layout->block_table_stride;
-    int keys = layout->positions[row] + 1;
-    int64_t shift = layer + (int64_t)(head / (a->heads / cache->heads)) * d;
-    auto place = [&](int key) {
-      return ((int64_t)table[key / block_size] * block_size + key % block_size) * width + shift;
+    int shared = 0;
+    for (int r = 0; r < count; r++) {
+      while (layout->row_starts[sequence + 1] <= row + r) sequence++;
+      table[r] = layout->block_table + sequence * layout->block_table_stride;
+      q[r] = a->q->data + (row + r) * a->q->row_stride + (int64_t)head * d;
+      y[r] = a->y->data + (row + r) * a->y->row_stride + (int64_t)head * d;
+      keys[r] = layout->positions[row + r] + 1;
+      shared = r == 0 || keys[r] < shared ? keys[r] : shared;
+    }
+    int blocks = 0;
+    auto alike = [&](int block) {
+      for (int r = 1; r < count; r++)
+        if (table[r][block] != table[0][block]) return false;
+      return true;
     };
-    const float* q = a->q->data + row * a->q->row_stride + (int64_t)head * d;
-    for (int key = 0; key < keys; key++) scores[key] = DotRow(q, cache->keys + place(key), d);
-    Softmax(scores, keys, a->scale);
-    float* y = a->y->data + row * a->y->row_stride + (int64_t)head * d;
-    WeightedSum(
-        scores, keys, [&](int key) { return cache->values + place(key); }, y, d);
+    while (blocks * block_size < shared && alike(blocks)) blocks++;
+    if (blocks * block_size < shared) shared = blocks * block_size;
+    if (count == 1 || shared < 4) shared = 0;
+    int64_t shift = layer + (int64_t)(head / (a->heads / cache->heads)) * d;
+    auto place = [&](int r, int key) {
+      return ((int64_t)table[r][key / block_size] * block_size + key % block_size) * width + shift;
+    };
+    int scored = shared / 4 * 4;
+    for (int key = 0; key < scored; key += 4)
+      ScoreFourKeys(
+          q, [&](int at) { return cache->keys + place(0, at); }, key, d, scores, stride);
+    for (int r = 0; r < count; r++) {
+      float* row_scores = scores + r * stride;
+      for (int key = scored; key < keys[r]; key++)
+        row_scores[key] = DotRow(q[r], cache->keys + place(r, key), d);
+      Softmax(row_scores, keys[r], a->scale);
+    }
+    if (shared > 0)
+      SharedWeightedSum(
+          scores, stride, shared, [&](int key) { return cache->values + place(0, key); }, y, d);
+    for (int r = 0; r < count; r++)
+      WeightedSum(
+          scores + r * stride, shared, keys[r], [&](int key) { return cache->values + place(r, key); }, y[r],
+          d);
+    piece += count;
   }
 }
 

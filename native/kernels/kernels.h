@@ -128,7 +128,7 @@ struct SwiGluArgs {
 
 // Pieces of work: linear layers: row_blocks x column blocks; norms, quantisation, embedding, add, copy,
 // patches, swiglu, rotary: rows; attention: batch x heads x blocks of kAttentionRows rows; group pool:
-// positions; paged attention: rows x heads.
+// positions; paged attention: heads x rows.
 struct KernelTable {
   int64_t direct_rows;  // most rows of x for which a linear layer does not pack its weights
   void (*linear)(const void*, int64_t, int64_t, void*);
@@ -159,6 +159,9 @@ inline int64_t AttentionScratch(int64_t keys, int64_t head_dim) {
   int64_t width = (head_dim + 15) / 16 * 16;
   return (blocks * kKeyBlock * head_dim + keys * width + 6 * (blocks * kKeyBlock + width) + 16) * 4;
 }
+
+// Floats between the scores of two rows, of which the paged kernel has four.
+inline int64_t PagedScoreStride(int64_t longest) { return longest + 16; }
 
 constexpr int64_t kWeightRows = 4;     // weight rows that a linear layer of few rows reads together
 constexpr int64_t kPanelColumns = 48;  // weight rows of a packed panel, a multiple of 16 and of every tile
