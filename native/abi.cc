@@ -13,6 +13,9 @@
 #include "kernels/kernels.h"
 #include "pool.h"
 #include "select_tokens.h"
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
 
 struct sam_context {
   explicit sam_context(int threads) : pool(threads) {}
@@ -209,6 +212,14 @@ SAM_API int32_t sam_cpu_create(int32_t isa, int32_t threads, sam_context** conte
 }
 
 SAM_API void sam_cpu_destroy(sam_context* context) { delete context; }
+
+SAM_API void sam_cpu_guard(void* memory, int64_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  ASAN_POISON_MEMORY_REGION(memory, bytes);
+#else
+  (void)memory, (void)bytes;
+#endif
+}
 
 SAM_API int32_t sam_cpu_linear(sam_context* c, const sam_view* x, const sam_weight* w, const sam_view* y,
                                const float* bias, int32_t activation, const sam_view* residual) {

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SAM_ABI_VERSION 2
+#define SAM_ABI_VERSION 3
 #define SAM_API extern "C" __attribute__((visibility("default")))
 
 typedef enum { SAM_OK = 0, SAM_INVALID = 1, SAM_OUT_OF_MEMORY = 2, SAM_UNSUPPORTED = 3 } sam_status;
@@ -57,6 +57,10 @@ SAM_API int32_t sam_cpu_best_isa();
 // Threads: at least 1. SAM_UNSUPPORTED when the machine lacks the instruction set.
 SAM_API int32_t sam_cpu_create(int32_t isa, int32_t threads, sam_context** context);
 SAM_API void sam_cpu_destroy(sam_context* context);
+
+// No operation may touch these bytes: a build with AddressSanitizer watches them until they are freed; no other
+// build does anything.
+SAM_API void sam_cpu_guard(void* memory, int64_t bytes);
 
 SAM_API int32_t sam_cpu_linear(sam_context*, const sam_view* x, const sam_weight* w, const sam_view* y,
                                const float* bias, int32_t activation, const sam_view* residual);

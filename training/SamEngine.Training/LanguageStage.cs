@@ -25,15 +25,17 @@ internal sealed class LanguageStage
     /// <param name="data">The pool's pictures.</param>
     /// <param name="validationData">Other pictures.</param>
     /// <param name="validation">Samples of the other pictures.</param>
+    /// <param name="before">The stage whose place this one takes: it is used no more.</param>
     public LanguageStage(TorchSam model, ScenePool pool, TrainingData data, TrainingData validationData,
-        IReadOnlyList<TrainingSample> validation)
+        IReadOnlyList<TrainingSample> validation, LanguageStage? before = null)
     {
         _model = model;
         _pool = pool;
         _data = data;
         _validation = validation;
         _features = Features(model, data);
-        _validationFeatures = Features(model, validationData);
+        _validationFeatures = before?._validationFeatures ?? Features(model, validationData);
+        before?._features.Dispose();
     }
 
     /// <summary>Teaches the queries to carry everything that a picture shows, whatever is asked: a linear head, thrown away

@@ -22,6 +22,7 @@ internal static class MiniTraining
         var queriesSteps = new Option<int>("--queries-steps") { DefaultValueFactory = _ => 1000 };
         var wordsSteps = new Option<int>("--words-steps") { DefaultValueFactory = _ => 3000 };
         var languageSteps = new Option<int>("--language-steps") { DefaultValueFactory = _ => 4000 };
+        var finishSteps = new Option<int>("--finish-steps") { DefaultValueFactory = _ => 5000 };
         var adapterSteps = new Option<int>("--adapter-steps") { DefaultValueFactory = _ => 400 };
         var adapterSeeds = new Option<int[]>("--adapter-seeds")
         {
@@ -39,12 +40,11 @@ internal static class MiniTraining
         var output = new Option<string?>("--out") { Description = "Model folder to write" };
 
         var train = new Command("train", "Base without guidance, then adapters; every part that is done is only loaded")
-            { work, seed, queries, pictures, visionSteps, queriesSteps, wordsSteps, languageSteps, adapterSteps, adapterSeeds,
-            controlSeeds, checkpoints, output };
+            { work, seed, queries, pictures, visionSteps, queriesSteps, wordsSteps, languageSteps, finishSteps, adapterSteps,
+            adapterSeeds, controlSeeds, checkpoints, output };
         train.SetAction(parse => Train(parse.GetValue(work)!, parse.GetValue(seed), parse.GetValue(queries),
             parse.GetValue(pictures), parse.GetValue(visionSteps), parse.GetValue(queriesSteps), parse.GetValue(wordsSteps),
-            parse.GetValue(languageSteps),
-            parse.GetValue(adapterSteps),
+            parse.GetValue(languageSteps), parse.GetValue(finishSteps), parse.GetValue(adapterSteps),
             parse.GetValue(adapterSeeds)!, parse.GetValue(controlSeeds)!, parse.GetValue(checkpoints), parse.GetValue(output)));
         var folder = new Argument<string>("model") { Description = "Model folder" };
         var record = new Option<string?>("--record") { Description = "File for the logits" };
@@ -111,7 +111,7 @@ internal static class MiniTraining
     }
 
     private static int Train(string work, int seed, int queries, int pictures, int visionSteps, int queriesSteps,
-        int wordsSteps, int languageSteps, int adapterSteps, int[] adapterSeeds, int[] controlSeeds,
+        int wordsSteps, int languageSteps, int finishSteps, int adapterSteps, int[] adapterSeeds, int[] controlSeeds,
         string? checkpoints, string? output)
     {
         var clock = Stopwatch.StartNew();
@@ -130,12 +130,16 @@ internal static class MiniTraining
         }
         VisionStage.Create(model, new Lazy<TrainingData>(() => Draw(Pool(1))), validationData, visionSteps, seed).Run(work);
         // Other pictures than the vision encoder learnt from: its features of those are better than of any others.
-        var pool = Pool(2);
-        var language = new LanguageStage(model, pool, Draw(pool), validationData, validation);
-        Console.WriteLine($"features after {clock.Elapsed:hh\\:mm\\:ss}");
+        LanguageStage Language(int number, LanguageStage? before = null)
+        {
+            var pool = Pool(number);
+            var stage = new LanguageStage(model, pool, Draw(pool), validationData, validation, before);
+            Console.WriteLine($"features after {clock.Elapsed:hh\\:mm\\:ss}");
+            return stage;
+        }
+        var language = Language(2);
         language.CreateQueries(queriesSteps, seed).Run(work);
         static bool Unguided(string name) => !TorchSam.IsVision(name) && !TorchSam.IsAdapter(name);
-        void Base() => language.Create("language", Unguided, guided: false, languageSteps, 1.2e-3f, seed, Mix.Comparing).Run(work);
         void Keep(string name, Func<string, bool> which)
         {
             if (checkpoints is not null)
@@ -146,6 +150,10 @@ internal static class MiniTraining
             }
         }
         language.Create("words", Unguided, guided: false, wordsSteps, 1.2e-3f, seed, Mix.Words).Run(work);
+        language.Create("language", Unguided, guided: false, languageSteps, 1.2e-3f, seed, Mix.Comparing).Run(work);
+        // And others again: what was learnt by heart of the last ones does not help here.
+        language = Language(3, language);
+        void Base() => language.Create("finish", Unguided, guided: false, finishSteps, 6e-4f, seed + 100, Mix.Comparing).Run(work);
         Base();
         void Adapters(int adapterSeed)
         {

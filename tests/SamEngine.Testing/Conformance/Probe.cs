@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using SamEngine.Compute;
 
 namespace SamEngine.Testing.Conformance;
@@ -161,20 +162,32 @@ internal sealed class Probe(Backend backend, int seed) : IDisposable
         return new TensorView(buffer, pad, batch, rows, columns, batchStride, rowStride);
     }
 
-    private static unsafe MatrixPart Part(WeightFormat format, float[] values, int columns, int rows, int group)
+    private unsafe MatrixPart Part(WeightFormat format, float[] values, int columns, int rows, int group)
     {
         byte[] bytes = format switch
         {
-            WeightFormat.F32 => System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(values).ToArray(),
+            WeightFormat.F32 => MemoryMarshal.AsBytes<float>(values).ToArray(),
             WeightFormat.F16 => [.. values.SelectMany(v => BitConverter.GetBytes((Half)v))],
             WeightFormat.BF16 => [.. values.SelectMany(v => BitConverter.GetBytes(
                 (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16)))],
             _ => Quantizer.Quantize(values, format, rows, columns, group),
         };
-        // Pinned for good: the weight may read it where it lies.
-        byte[] pinned = GC.AllocateUninitializedArray<byte>(bytes.Length, pinned: true);
-        bytes.CopyTo(pinned, 0);
-        return new MatrixPart((nint)System.Runtime.CompilerServices.Unsafe.AsPointer(ref pinned[0]), pinned.Length, rows,
-            pinned);
+        // Memory of the exact size from the C heap: a sanitizer sees what reads past it.
+        var memory = new HostMemory(bytes);
+        _owned.Add(memory);
+        return new MatrixPart(memory.Address, bytes.Length, rows, memory);
+    }
+
+    private sealed unsafe class HostMemory : IDisposable
+    {
+        public HostMemory(byte[] bytes)
+        {
+            Address = (nint)NativeMemory.Alloc((nuint)bytes.Length);
+            bytes.CopyTo(new Span<byte>((void*)Address, bytes.Length));
+        }
+
+        public nint Address { get; }
+
+        public void Dispose() => NativeMemory.Free((void*)Address);
     }
 }

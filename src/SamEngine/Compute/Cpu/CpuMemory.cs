@@ -5,6 +5,7 @@ namespace SamEngine.Compute.Cpu;
 /// <summary>Zero-filled, 64-byte aligned memory. Pages are backed when first touched.</summary>
 internal sealed unsafe class CpuMemory : SafeHandle
 {
+    private const int Slack = 64;
     private readonly long _byteLength;
 
     public CpuMemory(long byteLength, string label)
@@ -14,12 +15,14 @@ internal sealed unsafe class CpuMemory : SafeHandle
         try
         {
             // calloc leaves untouched pages unbacked; the extra bytes make room to align.
-            SetHandle((nint)NativeMemory.AllocZeroed(checked((nuint)byteLength + 64 + 64)));
+            SetHandle((nint)NativeMemory.AllocZeroed(checked((nuint)byteLength + Slack)));
         }
         catch (OutOfMemoryException e)
         {
             throw new BackendException("cpu", $"not enough memory for '{label}': {byteLength} bytes", inner: e);
         }
+        byte* end = Pointer + byteLength;
+        NativeCpu.sam_cpu_guard(end, (byte*)handle + byteLength + Slack - end);
         GC.AddMemoryPressure(byteLength);
     }
 

@@ -6,7 +6,7 @@ namespace SamEngine.Compute.Cpu;
 internal static unsafe partial class NativeCpu
 {
     public const string Library = "samengine_cpu";
-    public const int AbiVersion = 2;
+    public const int AbiVersion = 3;
 
     public enum Status
     {
@@ -104,6 +104,9 @@ internal static unsafe partial class NativeCpu
 
     [LibraryImport(Library)]
     public static partial void sam_cpu_destroy(nint context);
+
+    [LibraryImport(Library)]
+    public static partial void sam_cpu_guard(void* memory, long bytes);
 
     [LibraryImport(Library)]
     public static partial Status sam_cpu_linear(nint context, View* x, WeightMatrix* w, View* y, float* bias,
