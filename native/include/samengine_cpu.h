@@ -58,8 +58,8 @@ SAM_API int32_t sam_cpu_best_isa();
 SAM_API int32_t sam_cpu_create(int32_t isa, int32_t threads, sam_context** context);
 SAM_API void sam_cpu_destroy(sam_context* context);
 
-// No operation may touch these bytes: a build with AddressSanitizer watches them until they are freed; no other
-// build does anything.
+// No operation may touch these bytes: a build with AddressSanitizer watches them until they are freed; no
+// other build does anything.
 SAM_API void sam_cpu_guard(void* memory, int64_t bytes);
 
 SAM_API int32_t sam_cpu_linear(sam_context*, const sam_view* x, const sam_weight* w, const sam_view* y,
