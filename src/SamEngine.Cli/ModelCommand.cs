@@ -1,5 +1,6 @@
 using System.CommandLine;
 using SamEngine.Checkpoints;
+using SamEngine.Data;
 using Spectre.Console;
 
 namespace SamEngine.Cli;
@@ -95,9 +96,11 @@ internal static class ModelCommand
     {
         var original = CommandOptions.PathArgument("original", "Model folder that was quantized");
         var quantized = CommandOptions.PathArgument("quantized", "What came of it");
+        var data = CommandOptions.Path("--data", "Folder with annotations.json and pictures: compare logits over its answers too");
+        var limit = CommandOptions.Whole<int>("--limit", "Only the first samples of --data (all)", least: 1);
         var command = new Command("compare", "Print how far every quantized matrix is from its original, and how far plain rounding " +
-            "in blocks of 32 would be") { original, quantized };
-        command.SetAction(parsed =>
+            "in blocks of 32 would be; with --data, how far its next-token distributions are") { original, quantized, data, limit };
+        command.SetAction(async (parsed, cancellation) =>
         {
             Console.Out.WriteLine("tensor\tformat\trelative error\tcosine\tplain rounding");
             foreach (var e in QuantizationError.Compare(parsed.GetRequiredValue(original), parsed.GetRequiredValue(quantized)))
@@ -105,6 +108,17 @@ internal static class ModelCommand
                 Console.Out.WriteLine(FormattableString.Invariant(
                     $"{e.Name}\t{e.Format}\t{e.RelativeError:0.0000}\t{e.Cosine:0.000000}\t{e.PlainError:0.0000}"));
             }
+            if (parsed.GetValue(data) is not { } folder)
+            {
+                return ExitCodes.Success;
+            }
+            var dataset = MmLinkDataset.Open(folder);
+            using var right = await SamModel.LoadAsync(parsed.GetRequiredValue(original), cancellationToken: cancellation);
+            using var found = await SamModel.LoadAsync(parsed.GetRequiredValue(quantized), cancellationToken: cancellation);
+            var distance = await ProgressBar.RunAsync("comparing", report => LogitComparison.CompareAsync(right, found, dataset,
+                parsed.GetValue(limit), new Reports<(int Done, int Total)>(p => report(p.Done, p.Total)), cancellation).GetAwaiter().GetResult());
+            Console.Out.WriteLine(FormattableString.Invariant(
+                $"logits: KL {distance.MeanKl:0.000000} nats on average, {distance.WorstKl:0.0000} at most; the same likeliest token in {100 * distance.Top1Agreement:0.00} % ({distance.Positions} positions of {distance.Samples} answers)"));
             return ExitCodes.Success;
         });
         return command;

@@ -222,6 +222,38 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         return [.. ranking.Order.Select(i => new RankedCandidate(i, request.Candidates[i], ranking.Losses[i]))];
     }
 
+    /// <summary>Logits after the prompt and after every token of an answer: [tokens + 1, vocabulary], row by row. For
+    /// comparing models.</summary>
+    internal async Task<float[]> AnswerLogitsAsync(IReadOnlyList<SamImage> images, string prompt, string answer,
+        CancellationToken cancellationToken)
+    {
+        var (input, _) = await PrepareAsync(images, prompt, Guidance.Auto, cancellationToken).ConfigureAwait(false);
+        CheckLength(nameof(answer), answer);
+        int[] ids = _promptTokenizer!.EncodeText(answer);
+        int room = _weights.Config.Llm.MaxPositions - _engine.PromptRows(input) - 1;
+        if (ids.Length > room)
+        {
+            throw new RequestException(nameof(answer), $"has {ids.Length} tokens, expected at most {room}");
+        }
+        CheckIds(nameof(answer), ids, _weights.Config.Llm.VocabularySize);
+        var logits = new List<float>();
+        // Ranking does not look at what follows the last id.
+        var work = new RankingWork(input, [[.. ids, _weights.Config.Llm.EosTokenId]], cancellationToken)
+        {
+            Observer = (queue, stage, value) =>
+            {
+                if (stage == "llm_logits")
+                {
+                    float[] rows = new float[value.Count];
+                    queue.ReadBack<float>(value, rows);
+                    logits.AddRange(rows);
+                }
+            },
+        };
+        await RunAsync(work).ConfigureAwait(false);
+        return [.. logits];
+    }
+
     /// <summary>Ends running requests with an <see cref="ObjectDisposedException"/> and releases everything.</summary>
     public void Dispose()
     {

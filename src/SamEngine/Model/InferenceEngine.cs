@@ -232,7 +232,7 @@ internal sealed class InferenceEngine : IDisposable
     {
         var input = work.Input;
         var timings = work.Timings;
-        StageTrace? trace = work.Observer is { } observer ? (stage, value) => observer(_queue, stage, value) : Trace;
+        var trace = TraceOf(work);
         int side = _config.Vision.ImageSize;
         int visualRows = input.Images * _config.QFormer.QueryTokens;
         long start = Stopwatch.GetTimestamp();
@@ -460,8 +460,9 @@ internal sealed class InferenceEngine : IDisposable
                 var (layout, stepIds, logitRows) = _step.Upload(_queue, _cache);
                 var x = _workspace.Rent("llm.x", 1, ids.Length - 1, _config.Llm.HiddenSize);
                 _weights.Llm.Embed(_queue, stepIds, x);
-                _weights.Llm.Forward(_queue, _workspace, x, _cache, layout, Trace, work.Cancellation);
-                var rest = _weights.Llm.Logits(_queue, _workspace, x, logitRows, Trace);
+                var trace = TraceOf(work);
+                _weights.Llm.Forward(_queue, _workspace, x, _cache, layout, trace, work.Cancellation);
+                var rest = _weights.Llm.Logits(_queue, _workspace, x, logitRows, trace);
                 LogProbs(rest, ids.AsSpan(1), result[c].AsSpan(1), "rank.rest");
             }
             finally
@@ -476,6 +477,9 @@ internal sealed class InferenceEngine : IDisposable
         }
         work.LogProbs = result;
     }
+
+    private StageTrace? TraceOf(EngineWork work) =>
+        work.Observer is { } observer ? (stage, value) => observer(_queue, stage, value) : Trace;
 
     private void LogProbs(TensorView logits, ReadOnlySpan<int> targets, Span<float> values, string name)
     {
