@@ -1,6 +1,7 @@
 // The C ABI: picks the instruction set and cuts operations into pieces for the pool.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -8,6 +9,7 @@
 #include <mutex>
 #include <new>
 #include <system_error>
+#include <vector>
 
 #include "include/samengine_cpu.h"
 #include "kernels/kernels.h"
@@ -17,11 +19,65 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
+namespace {
+
+// How many threads read weights fastest when few rows need them: memory is at its limit before all cores are,
+// and the rest would only wait for each other. Calls with large weights try all threads, half of them and so
+// on, and time themselves; the fewest within 3 % of the best serve the calls that follow, until the next
+// trial. No result depends on it.
+class FewRowThreads {
+ public:
+  explicit FewRowThreads(int all) {
+    for (int n = all; n >= 1; n /= 2) candidates_.push_back({n, 0});
+    best_ = all;
+  }
+
+  static bool Counts(int64_t rows, int64_t bytes) { return rows <= 16 && bytes >= (4 << 20); }
+
+  int Next() const { return Trying() ? candidates_[call_ % candidates_.size()].threads : best_; }
+
+  void Took(int64_t bytes, double seconds) {
+    if (Trying()) {
+      Candidate& c = candidates_[call_ % candidates_.size()];
+      if (seconds > 0) c.rate = std::max(c.rate, (double)bytes / seconds);
+    }
+    call_++;
+    if (call_ == candidates_.size() * kTries) {
+      double most = 0;
+      for (const Candidate& c : candidates_) most = std::max(most, c.rate);
+      for (Candidate& c : candidates_) {
+        if (c.rate >= 0.97 * most) best_ = c.threads;
+        c.rate = 0;
+      }
+    } else if (call_ == kCallsUntilNextTrial) {
+      call_ = 0;
+    }
+  }
+
+ private:
+  // A step of a 7B model makes 129 such calls.
+  static constexpr size_t kTries = 8, kCallsUntilNextTrial = 16384;
+  struct Candidate {
+    int threads;
+    double rate;
+  };
+
+  bool Trying() const { return candidates_.size() > 1 && call_ < candidates_.size() * kTries; }
+
+  std::vector<Candidate> candidates_;
+  size_t call_ = 0;
+  int best_;
+};
+
+}  // namespace
+
 struct sam_context {
-  explicit sam_context(int threads) : pool(threads) {}
+  explicit sam_context(int threads) : pool(threads), few_row_threads(threads) {}
   ~sam_context() { std::free(rows); }
   sam::Pool pool;
   sam::KernelTable kernels;
+  std::mutex few_row_mutex;
+  FewRowThreads few_row_threads;
 
   // Rows of x as a linear layer's kernel wants them, made by one job and used by the next.
   std::mutex rows_mutex;
@@ -73,9 +129,9 @@ int64_t RowGrain(const sam_context* c, int64_t rows, int64_t elements_per_row) {
 
 template <typename Args>
 int32_t Run(sam_context* c, sam::RangeFunction f, const Args& args, int64_t count, int64_t grain,
-            int64_t scratch = 0) {
+            int64_t scratch = 0, int most_threads = 1 << 20) {
   try {
-    return c->pool.Run(f, &args, count, grain, scratch) ? SAM_OK : SAM_OUT_OF_MEMORY;
+    return c->pool.Run(f, &args, count, grain, scratch, most_threads) ? SAM_OK : SAM_OUT_OF_MEMORY;
   } catch (const std::bad_alloc&) {
     return SAM_OUT_OF_MEMORY;
   } catch (...) {
@@ -106,7 +162,8 @@ struct Blocks {
   int64_t length, count;
 };
 
-int32_t FloatLinear(sam_context* c, const sam_view* x, const sam_weight* w, const sam::Epilogue& epilogue) {
+int32_t FloatLinear(sam_context* c, const sam_view* x, const sam_weight* w, const sam::Epilogue& epilogue,
+                    int most_threads) {
   int64_t rows = RowCount(x);
   int64_t k = w->columns;
   int64_t columns = w->rows;
@@ -130,11 +187,11 @@ int32_t FloatLinear(sam_context* c, const sam_view* x, const sam_weight* w, cons
   }
   int64_t column_blocks = (columns + column_block - 1) / column_block;
   sam::LinearArgs args{x, w, epilogue, row_block, row_blocks, column_block, stretch};
-  return Run(c, c->kernels.linear, args, row_blocks * column_blocks, 1, scratch);
+  return Run(c, c->kernels.linear, args, row_blocks * column_blocks, 1, scratch, most_threads);
 }
 
-int32_t QuantizedLinear(sam_context* c, const sam_view* x, const sam_weight* w,
-                        const sam::Epilogue& epilogue) {
+int32_t QuantizedLinear(sam_context* c, const sam_view* x, const sam_weight* w, const sam::Epilogue& epilogue,
+                        int most_threads) {
   int64_t rows = RowCount(x);
   int64_t groups = (w->columns + w->group_size - 1) / w->group_size;
   // An odd number of cache lines: rows a power of two apart would share the cache's sets.
@@ -164,10 +221,11 @@ int32_t QuantizedLinear(sam_context* c, const sam_view* x, const sam_weight* w,
   piece = (piece + 12) / 12 * 12;
   sam::QuantizedLinearArgs args{quantized, w, epilogue, row_blocks.length, row_blocks.count, piece};
   return Run(c, c->kernels.quantized_linear, args, row_blocks.count * ((blocks + piece - 1) / piece), 1,
-             row_blocks.length * sam::kPanelBlocks * sam::kBlockRows * (int64_t)sizeof(float));
+             row_blocks.length * sam::kPanelBlocks * sam::kBlockRows * (int64_t)sizeof(float), most_threads);
 }
 
-int32_t Bf16Linear(sam_context* c, const sam_view* x, const sam_weight* w, const sam::Epilogue& epilogue) {
+int32_t Bf16Linear(sam_context* c, const sam_view* x, const sam_weight* w, const sam::Epilogue& epilogue,
+                   int most_threads) {
   int64_t rows = RowCount(x);
   int64_t columns = ((w->columns + 31) / 32 | 1) * 32;
   std::lock_guard<std::mutex> lock(c->rows_mutex);
@@ -184,7 +242,7 @@ int32_t Bf16Linear(sam_context* c, const sam_view* x, const sam_weight* w, const
   piece = (piece + sam::kBf16Columns) / sam::kBf16Columns * sam::kBf16Columns;
   sam::Bf16LinearArgs args{halves, w, epilogue, rows, row_blocks.length, row_blocks.count, piece};
   return Run(c, c->kernels.bf16_linear, args, row_blocks.count * ((w->rows + piece - 1) / piece), 1,
-             row_blocks.length * sam::kBf16Columns * 16 * (int64_t)sizeof(float));
+             row_blocks.length * sam::kBf16Columns * 16 * (int64_t)sizeof(float), most_threads);
 }
 
 }  // namespace
@@ -224,9 +282,21 @@ SAM_API void sam_cpu_guard(void* memory, int64_t bytes) {
 SAM_API int32_t sam_cpu_linear(sam_context* c, const sam_view* x, const sam_weight* w, const sam_view* y,
                                const float* bias, int32_t activation, const sam_view* residual) {
   sam::Epilogue epilogue{y, residual, bias, activation};
-  if (w->format == SAM_Q8 || w->format == SAM_Q4) return QuantizedLinear(c, x, w, epilogue);
-  if (w->format == SAM_BF16 && c->kernels.bf16_linear) return Bf16Linear(c, x, w, epilogue);
-  return FloatLinear(c, x, w, epilogue);
+  auto linear = [&](int most_threads) {
+    if (w->format == SAM_Q8 || w->format == SAM_Q4) return QuantizedLinear(c, x, w, epilogue, most_threads);
+    if (w->format == SAM_BF16 && c->kernels.bf16_linear) return Bf16Linear(c, x, w, epilogue, most_threads);
+    return FloatLinear(c, x, w, epilogue, most_threads);
+  };
+  int64_t eighths = w->format == SAM_F32 ? 32 : w->format == SAM_Q4 ? 4 : w->format == SAM_Q8 ? 8 : 16;
+  int64_t bytes = (int64_t)w->rows * w->columns * eighths / 8;
+  if (!FewRowThreads::Counts(RowCount(x), bytes)) return linear(c->pool.threads());
+  // A thread's turn at the weights is a step's turn: who comes meanwhile would wait for the pool anyway.
+  std::lock_guard<std::mutex> lock(c->few_row_mutex);
+  auto start = std::chrono::steady_clock::now();
+  int32_t status = linear(c->few_row_threads.Next());
+  c->few_row_threads.Took(bytes,
+                          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  return status;
 }
 
 SAM_API int32_t sam_cpu_rms_norm(sam_context* c, const sam_view* x, const float* gain, float eps,

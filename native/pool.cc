@@ -46,8 +46,8 @@ void Pool::Stop() {
   for (auto& worker : workers_) worker.join();
 }
 
-bool Pool::Run(RangeFunction function, const void* args, int64_t count, int64_t grain,
-               int64_t scratch_bytes) {
+bool Pool::Run(RangeFunction function, const void* args, int64_t count, int64_t grain, int64_t scratch_bytes,
+               int most_threads) {
   if (count <= 0) return true;
   std::lock_guard<std::mutex> job(job_mutex_);
   for (auto& scratch : scratch_) {
@@ -61,8 +61,9 @@ bool Pool::Run(RangeFunction function, const void* args, int64_t count, int64_t 
   args_ = args;
   count_ = count;
   grain_ = grain;
+  most_threads_ = most_threads;
   next_.store(0, std::memory_order_relaxed);
-  if (workers_.empty() || count <= grain) {
+  if (workers_.empty() || count <= grain || most_threads == 1) {
     Share(0);
     return true;
   }
@@ -106,7 +107,7 @@ void Pool::Worker(int index) {
     }
     if (stop_.load()) return;
     seen = generation_.load(std::memory_order_acquire);
-    Share(index);
+    if (index < most_threads_) Share(index);
     busy_.fetch_sub(1, std::memory_order_release);
   }
 }

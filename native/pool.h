@@ -22,8 +22,9 @@ class Pool {
   Pool& operator=(const Pool&) = delete;
 
   // Runs function over [0, count) in pieces of `grain`; returns when all is done. Several threads may call;
-  // jobs run one after the other. False: not enough memory for the scratch.
-  bool Run(RangeFunction function, const void* args, int64_t count, int64_t grain, int64_t scratch_bytes);
+  // jobs run one after the other. At most `most_threads` take part. False: not enough memory for the scratch.
+  bool Run(RangeFunction function, const void* args, int64_t count, int64_t grain, int64_t scratch_bytes,
+           int most_threads);
 
   int threads() const { return static_cast<int>(scratch_.size()); }
 
@@ -47,6 +48,7 @@ class Pool {
   const void* args_ = nullptr;
   int64_t count_ = 0;
   int64_t grain_ = 1;
+  int most_threads_ = 0;
   std::atomic<int64_t> next_{0};
   std::atomic<int> busy_{0};
   std::atomic<uint64_t> generation_{0};
