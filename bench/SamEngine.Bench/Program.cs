@@ -9,6 +9,7 @@ var root = new RootCommand("Measures the engine beside what the machine can do i
 {
     StagesCommand.Create(),
     KernelsCommand.Create(),
+    GrowthCommand.Create(),
     CompareCommand.Create(),
     MeasureCommand.Create(),
     MakeModelCommand.Create(),

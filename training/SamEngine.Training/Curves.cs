@@ -9,6 +9,7 @@ internal static class Curves
     private const int PanelWidth = 420;
     private const int PanelHeight = 300;
     private const int Margin = 52;
+    private const int PanelsInRow = 4;
 
     /// <param name="work">Folder of the training.</param>
     /// <param name="path">PNG to write.</param>
@@ -16,19 +17,20 @@ internal static class Curves
     {
         var panels = Directory.EnumerateFiles(work, "*.csv").Order(StringComparer.Ordinal)
             .GroupBy(f => Path.GetFileNameWithoutExtension(f).Split('-')[0])
-            .OrderBy(g => Array.IndexOf(["vision", "queries", "words", "language", "adapters", "control"], g.Key))
+            .OrderBy(g => Array.IndexOf(["vision", "queries", "words", "language", "finish", "adapters", "control"], g.Key))
             .Select(g => (Name: g.Key, Lines: g.Select(Read).Where(l => l.Count > 1).ToList())).Where(p => p.Lines.Count > 0).ToList();
         if (panels.Count == 0)
         {
             throw new InvalidOperationException($"{work} has no logs of training (*.csv)");
         }
-        using var bitmap = new SKBitmap(PanelWidth * panels.Count, PanelHeight);
+        using var bitmap = new SKBitmap(PanelWidth * Math.Min(panels.Count, PanelsInRow),
+            PanelHeight * ((panels.Count + PanelsInRow - 1) / PanelsInRow));
         using var canvas = new SKCanvas(bitmap);
         canvas.Clear(SKColors.White);
         for (int i = 0; i < panels.Count; i++)
         {
             canvas.Save();
-            canvas.Translate(i * PanelWidth, 0);
+            canvas.Translate(i % PanelsInRow * PanelWidth, i / PanelsInRow * PanelHeight);
             Panel(canvas, panels[i].Name, panels[i].Lines);
             canvas.Restore();
         }

@@ -18,10 +18,10 @@ internal static class MiniTraining
         var seed = new Option<int>("--seed") { Description = "Seed of weights and batches", DefaultValueFactory = _ => 1 };
         var queries = new Option<int>("--queries") { Description = "Query tokens per picture", DefaultValueFactory = _ => 4 };
         var pictures = new Option<int>("--pictures") { Description = "Pictures to draw", DefaultValueFactory = _ => 48000 };
-        var visionSteps = new Option<int>("--vision-steps") { DefaultValueFactory = _ => 5000 };
+        var visionSteps = new Option<int>("--vision-steps") { DefaultValueFactory = _ => 6000 };
         var queriesSteps = new Option<int>("--queries-steps") { DefaultValueFactory = _ => 1000 };
         var wordsSteps = new Option<int>("--words-steps") { DefaultValueFactory = _ => 3000 };
-        var languageSteps = new Option<int>("--language-steps") { DefaultValueFactory = _ => 4000 };
+        var languageSteps = new Option<int>("--language-steps") { DefaultValueFactory = _ => 9000 };
         var finishSteps = new Option<int>("--finish-steps") { DefaultValueFactory = _ => 5000 };
         var adapterSteps = new Option<int>("--adapter-steps") { DefaultValueFactory = _ => 400 };
         var adapterSeeds = new Option<int[]>("--adapter-seeds")
