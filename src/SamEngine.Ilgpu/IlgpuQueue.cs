@@ -8,7 +8,7 @@ namespace SamEngine.Ilgpu;
 /// <summary>Enqueues kernels on the accelerator's default stream.</summary>
 internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementType.F32)
 {
-    // Grown to the largest need seen, and kept.
+    // Grown to a power of two over the largest need seen, and kept: steps of a text that grows allocate nothing.
     private MemoryBuffer1D<float, Stride1D.Dense>? _floatScratch;
     private MemoryBuffer1D<int, Stride1D.Dense>? _intScratch;
 
@@ -213,7 +213,7 @@ internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementTyp
             Synchronize();
             scratch?.Dispose();
             scratch = null;
-            scratch = backend.AllocateArray<T>(length, "scratch memory");
+            scratch = backend.AllocateArray<T>((long)System.Numerics.BitOperations.RoundUpToPowerOf2((ulong)length), "scratch memory");
         }
         return scratch.View;
     }
