@@ -16,24 +16,36 @@ internal sealed class IlgpuBackend : Backend
     /// <summary>Groups of a launch on a GPU; more work items than threads share them.</summary>
     private const int MostGroups = 4096;
 
-    private readonly Context _context;
+    private readonly DeviceList _devices;
     private readonly MemoryBuffer1D<float, Stride1D.Dense> _levels;
 
-    /// <summary>Opens ILGPU's CPU accelerator. Every simulated thread is an operating-system thread, and two is the least it
-    /// simulates: a multiprocessor of two threads for every two processors.</summary>
-    /// <param name="threads">Threads to compute with; 0 takes one per processor.</param>
-    public IlgpuBackend(int threads = 0)
+    /// <summary>Opens a device and compiles the kernels for it.</summary>
+    /// <param name="device">Its number in <see cref="IlgpuProvider.Devices"/>; null takes the first usable GPU, else the CPU
+    /// accelerator.</param>
+    /// <param name="threads">Threads of the CPU accelerator; 0 takes one per processor.</param>
+    /// <exception cref="BackendException">There is no such device, or it can't be used.</exception>
+    public IlgpuBackend(int? device = null, int threads = 0)
     {
-        CudaLibrary.Ensure();
-        int multiprocessors = Math.Max(1, (threads == 0 ? Environment.ProcessorCount : threads) / 2);
-        _context = Context.Create(builder => builder.CPU(new CPUDevice(2, 1, multiprocessors)).EnableAlgorithms());
-        Accelerator = _context.GetCPUDevice(0).CreateCPUAccelerator(_context, CPUAcceleratorMode.Parallel);
-        _levels = AllocateArray<float>(QuantizedLayout.Levels.Length, "levels");
-        float[] levels = [.. QuantizedLayout.Levels];
-        _levels.View.CopyFromCPU(levels);
-        Kernels = new IlgpuKernels(Accelerator);
-        Info = new BackendInfo("ilgpu", Accelerator.Name, Accelerator.AcceleratorType.ToString().ToLowerInvariant(),
-            Accelerator.MaxNumThreads);
+        _devices = new DeviceList(threads);
+        try
+        {
+            var found = _devices.Find(device);
+            Accelerator = found is CPUDevice cpu ? cpu.CreateCPUAccelerator(_devices.Context, CPUAcceleratorMode.Parallel)
+                : found.CreateAccelerator(_devices.Context);
+            _levels = AllocateArray<float>(QuantizedLayout.Levels.Length, "levels");
+            float[] levels = [.. QuantizedLayout.Levels];
+            _levels.View.CopyFromCPU(levels);
+            Kernels = new IlgpuKernels(Accelerator);
+        }
+        catch (Exception e)
+        {
+            Accelerator?.Dispose();
+            _devices.Dispose();
+            throw e is SamException ? e : new BackendException("ilgpu", $"the device can't be opened: {e.Message}", inner: e);
+        }
+        bool simulated = Accelerator.AcceleratorType == AcceleratorType.CPU;
+        Info = new BackendInfo("ilgpu", simulated ? "ILGPU's CPU accelerator" : Accelerator.Name,
+            Accelerator.AcceleratorType.ToString().ToLowerInvariant(), simulated ? Accelerator.MaxNumThreads : 0);
     }
 
     public override BackendInfo Info { get; }
@@ -80,6 +92,6 @@ internal sealed class IlgpuBackend : Backend
     {
         _levels.Dispose();
         Accelerator.Dispose();
-        _context.Dispose();
+        _devices.Dispose();
     }
 }
