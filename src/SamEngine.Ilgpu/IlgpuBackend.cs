@@ -35,7 +35,8 @@ internal sealed class IlgpuBackend : Backend
             _levels = AllocateArray<float>(QuantizedLayout.Levels.Length, "levels");
             float[] levels = [.. QuantizedLayout.Levels];
             _levels.View.CopyFromCPU(levels);
-            Kernels = new IlgpuKernels(Accelerator);
+            Loader = new KernelLoader(Accelerator);
+            Kernels = new IlgpuKernels(Loader);
         }
         catch (Exception e)
         {
@@ -55,6 +56,9 @@ internal sealed class IlgpuBackend : Backend
     internal Accelerator Accelerator { get; }
 
     internal IlgpuKernels Kernels { get; }
+
+    /// <summary>Knows what was compiled.</summary>
+    internal KernelLoader Loader { get; }
 
     /// <summary>The levels of Q4 as floats.</summary>
     internal ArrayView<float> Levels => _levels.View;
