@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Runtime.InteropServices;
 using SamEngine.Compute.Cpu;
+using SamEngine.Ilgpu;
 
 namespace SamEngine.Cli;
 
@@ -31,6 +32,14 @@ internal static class DoctorCommand
             {
                 Console.Out.WriteLine($"  tried {probe.Path}: {probe.Outcome}");
             }
+            foreach (var device in IlgpuProvider.Devices)
+            {
+                string memory = device.MemoryBytes > 0 ? ", " + Units.Bytes(device.MemoryBytes) : "";
+                Console.Out.WriteLine($"backend ilgpu, device {device.Number}: {device.Kind.ToString().ToLowerInvariant()}, {device.Name}{memory}" +
+                    (device.Refusal is { } refusal ? $": not usable: {refusal}" : ""));
+            }
+            var auto = BackendSelection.Auto();
+            Console.Out.WriteLine($"backend auto: {(auto.Provider is null ? "cpu" : "ilgpu")}{auto.Reason}");
             Console.Out.WriteLine($"default model: {BundledModel.Name}, {BundledModel.Folder}" +
                 (BundledModel.IsThere ? "" : ": not there; commands need --model DIR"));
             return code;

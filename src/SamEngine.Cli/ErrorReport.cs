@@ -29,6 +29,8 @@ internal static partial class ErrorReport
         [nameof(SamModelOptions.Adapters)] = "--adapters",
         [nameof(SamModelOptions.Weights)] = "--weights",
         [nameof(SamModelOptions.Threads)] = "--threads",
+        [nameof(SamModelOptions.InstructionSet)] = "--isa",
+        ["Device"] = "--device",
         [nameof(SamModelOptions.KvCacheTokens)] = "--kv-tokens",
         [nameof(ConvertOptions.InstructBlip)] = "--instructblip",
         [nameof(ConvertOptions.Llm)] = "--llm",

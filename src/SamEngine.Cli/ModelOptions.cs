@@ -10,7 +10,11 @@ internal sealed class ModelOptions
     private readonly Option<string?> _model = CommandOptions.Path("--model",
         $"Model folder, as 'sam model convert' writes it ({BundledModel.Name}, which comes with the command)", "-m");
 
-    private readonly Option<BackendChoice?> _backend = CommandOptions.Choice<BackendChoice>("--backend", "Where to compute (auto)");
+    private readonly Option<BackendName?> _backend = CommandOptions.Choice<BackendName>("--backend",
+        "Where to compute; auto: on a GPU that ILGPU can use, else on the processor (auto)");
+
+    private readonly Option<int?> _device = CommandOptions.Whole<int>("--device",
+        "Device of --backend ilgpu, as 'sam doctor' numbers them (the first GPU, else ILGPU's CPU accelerator)", least: 0);
 
     private readonly Option<string?> _weights = new("--weights")
     {
@@ -41,6 +45,7 @@ internal sealed class ModelOptions
     {
         command.Options.Add(_model);
         command.Options.Add(_backend);
+        command.Options.Add(_device);
         command.Options.Add(_weights);
         command.Options.Add(_adapters);
         command.Options.Add(_allowTorch);
@@ -53,9 +58,10 @@ internal sealed class ModelOptions
     /// <summary>Loads the model, showing progress and the checkpoint's notes on standard error.</summary>
     public async Task<SamModel> LoadAsync(ParseResult parsed, bool quiet, CancellationToken cancellation)
     {
+        var selection = BackendSelection.Choose(parsed.GetValue(_backend) ?? BackendName.Auto, parsed.GetValue(_device));
         var options = new SamModelOptions
         {
-            Backend = parsed.GetValue(_backend) ?? BackendChoice.Auto,
+            BackendProvider = selection.Provider,
             Weights = parsed.GetValue(_weights) is { } weights ? WeightFormats.Parse(weights) : null,
             Adapters = CommandOptions.MustExist(parsed.GetValue(_adapters)),
             AllowTorchFiles = parsed.GetValue(_allowTorch),
@@ -76,7 +82,7 @@ internal sealed class ModelOptions
             string bundled = named is null ? $"{BundledModel.Name}, as no --model is given, " : "";
             await Console.Error.WriteLineAsync(
                 $"model: {bundled}{model.Info.Folder} ({Units.Bytes(model.Info.WeightBytes)} of weights), backend: {backend.Name} " +
-                $"{backend.InstructionSet}, {backend.Threads} threads ({backend.Device})");
+                $"{backend.InstructionSet}, {(backend.Threads > 0 ? $"{backend.Threads} threads " : "")}({backend.Device}){selection.Reason}");
         }
         return model;
     }

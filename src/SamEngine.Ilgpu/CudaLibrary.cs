@@ -20,6 +20,11 @@ internal static class CudaLibrary
                 return;
             }
             _done = true;
+            if (Directory.Exists("/usr/lib/wsl/lib"))
+            {
+                // There ILGPU sets a resolver itself, and a second one is refused.
+                return;
+            }
             try
             {
                 NativeLibrary.SetDllImportResolver(typeof(Context).Assembly, Resolve);

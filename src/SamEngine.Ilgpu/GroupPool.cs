@@ -3,62 +3,60 @@ using ILGPU.Algorithms;
 
 namespace SamEngine.Ilgpu;
 
-/// <summary>The adaptive adjustment in three launches: logits, softmax over the images, weighted sum. The scratch holds
-/// [images, positions].</summary>
+/// <summary>The adaptive adjustment in two launches: logits, then softmax over the images and weighted sum. The scratch holds
+/// the logits, [images, positions].</summary>
 internal static class GroupPool
 {
-    /// <summary>One thread per image and position: features · weight + bias.</summary>
-    public static void Logit(Index1D row, DeviceView features, DeviceView weight, DeviceView bias, ArrayView<float> scratch)
+    /// <summary>features · weight + bias, a thread per image and position.</summary>
+    public static void Logits(DeviceView<float> features, DeviceView<float> weight, DeviceView<float> bias, ArrayView<float> scratch,
+        int rows)
     {
-        long from = features.RowAt(row);
-        float sum = 0;
-        for (int start = 0; start < features.Columns; start += 32)
+        for (int row = Worker.Index; row < rows; row += Worker.Count)
         {
-            int end = IntrinsicMath.Min(start + 32, features.Columns);
-            float part = 0;
-            for (int i = start; i < end; i++)
+            long from = features.RowAt(row);
+            float sum = 0;
+            for (int start = 0; start < features.Columns; start += 32)
             {
-                part += features.Data[from + i] * weight.Data[weight.Offset + i];
+                int end = XMath.Min(start + 32, features.Columns);
+                float part = 0;
+                for (int i = start; i < end; i++)
+                {
+                    part += features.Data[from + i] * weight.Data[weight.Offset + i];
+                }
+                sum += part;
             }
-            sum += part;
+            scratch[row] = sum + bias.Data[bias.Offset];
         }
-        scratch[row] = sum + bias.Data[bias.Offset];
     }
 
-    /// <summary>One thread per position.</summary>
-    public static void Softmax(Index1D position, ArrayView<float> scratch, int images, int positions)
+    /// <summary>Softmax and weighted sum, a thread per position and column; the threads of column 0 store the weights
+    /// [1, images, positions] where the flag says so.</summary>
+    public static void Pool(DeviceView<float> features, ArrayView<float> scratch, DeviceView<float> context, DeviceView<float> weights,
+        int hasWeights, int images)
     {
-        float largest = scratch[position];
-        for (int j = 1; j < images; j++)
+        int positions = features.Rows;
+        for (long item = Worker.Index; item < (long)positions * context.Columns; item += Worker.Count)
         {
-            largest = XMath.Max(largest, scratch[(long)j * positions + position]);
-        }
-        float total = 0;
-        for (int j = 0; j < images; j++)
-        {
-            total += XMath.Exp(scratch[(long)j * positions + position] - largest);
-        }
-        for (int j = 0; j < images; j++)
-        {
-            long at = (long)j * positions + position;
-            scratch[at] = XMath.Exp(scratch[at] - largest) / total;
+            int position = (int)(item / context.Columns);
+            int column = (int)(item % context.Columns);
+            float largest = scratch[position];
+            for (int j = 1; j < images; j++)
+            {
+                largest = XMath.Max(largest, scratch[(long)j * positions + position]);
+            }
+            float total = 0;
+            float sum = 0;
+            for (int j = 0; j < images; j++)
+            {
+                float e = XMath.Exp(scratch[(long)j * positions + position] - largest);
+                total += e;
+                sum += e * features.Data[features.RowAt(j * positions + position) + column];
+            }
+            context.Data[context.RowAt(position) + column] = sum / total;
+            for (int j = 0; j < images && column == 0 && hasWeights != 0; j++)
+            {
+                weights.Data[weights.RowAt(j) + position] = XMath.Exp(scratch[(long)j * positions + position] - largest) / total;
+            }
         }
     }
-
-    /// <summary>One thread per position and column.</summary>
-    public static void Sum(Index1D index, DeviceView features, ArrayView<float> scratch, DeviceView context, int images)
-    {
-        int position = index / context.Columns;
-        int column = index % context.Columns;
-        float sum = 0;
-        for (int j = 0; j < images; j++)
-        {
-            sum += scratch[(long)j * features.Rows + position] * features.Data[features.RowAt(j * features.Rows + position) + column];
-        }
-        context.Data[context.RowAt(position) + column] = sum;
-    }
-
-    /// <summary>The softmax to where the caller wants it, one thread per element.</summary>
-    public static void Store(Index1D index, ArrayView<float> scratch, DeviceView weights) =>
-        weights.Data[weights.RowAt(index / weights.Columns) + index % weights.Columns] = scratch[index];
 }

@@ -6,24 +6,47 @@ using SamEngine.Compute;
 namespace SamEngine.Ilgpu;
 
 /// <summary>
-/// Backend that compiles kernels written in C# for whatever device ILGPU finds; fp32 activations and accumulation. So far
-/// RMSNorm, linear layers in every weight format, and group pooling run on it, on ILGPU's CPU accelerator; any other
-/// operation is refused by name.
+/// Backend that compiles kernels written in C# for whatever device ILGPU finds; fp32 activations, accumulation and keys/values,
+/// weights in any format, widened as they are read.
 /// </summary>
 internal sealed class IlgpuBackend : Backend
 {
-    private readonly Context _context;
+    private const int GroupSize = 128;
 
-    /// <summary>Opens ILGPU's CPU accelerator: one multiprocessor of 4 warps of 4 threads. Every simulated thread is an
-    /// operating-system thread, so a small device is the fastest.</summary>
-    public IlgpuBackend()
+    /// <summary>Groups of a launch on a GPU; more work items than threads share them.</summary>
+    private const int MostGroups = 4096;
+
+    private readonly DeviceList _devices;
+    private readonly MemoryBuffer1D<float, Stride1D.Dense> _levels;
+
+    /// <summary>Opens a device and compiles the kernels for it.</summary>
+    /// <param name="device">Its number in <see cref="IlgpuProvider.Devices"/>; null takes the first usable GPU, else the CPU
+    /// accelerator.</param>
+    /// <param name="threads">Threads of the CPU accelerator; 0 takes one per processor.</param>
+    /// <exception cref="BackendException">There is no such device, or it can't be used.</exception>
+    public IlgpuBackend(int? device = null, int threads = 0)
     {
-        CudaLibrary.Ensure();
-        _context = Context.Create(builder => builder.CPU(new CPUDevice(4, 4, 1)).EnableAlgorithms());
-        Accelerator = _context.GetCPUDevice(0).CreateCPUAccelerator(_context, CPUAcceleratorMode.Parallel);
-        Kernels = new IlgpuKernels(Accelerator);
-        Info = new BackendInfo("ilgpu", Accelerator.Name, Accelerator.AcceleratorType.ToString().ToLowerInvariant(),
-            Accelerator.MaxNumThreads);
+        _devices = new DeviceList(threads);
+        try
+        {
+            var found = _devices.Find(device);
+            Accelerator = found is CPUDevice cpu ? cpu.CreateCPUAccelerator(_devices.Context, CPUAcceleratorMode.Parallel)
+                : found.CreateAccelerator(_devices.Context);
+            _levels = AllocateArray<float>(QuantizedLayout.Levels.Length, "levels");
+            float[] levels = [.. QuantizedLayout.Levels];
+            _levels.View.CopyFromCPU(levels);
+            Loader = new KernelLoader(Accelerator);
+            Kernels = new IlgpuKernels(Loader);
+        }
+        catch (Exception e)
+        {
+            Accelerator?.Dispose();
+            _devices.Dispose();
+            throw e is SamException ? e : new BackendException("ilgpu", $"the device can't be opened: {e.Message}", inner: e);
+        }
+        bool simulated = Accelerator.AcceleratorType == AcceleratorType.CPU;
+        Info = new BackendInfo("ilgpu", simulated ? "ILGPU's CPU accelerator" : Accelerator.Name,
+            Accelerator.AcceleratorType.ToString().ToLowerInvariant(), simulated ? Accelerator.MaxNumThreads : 0);
     }
 
     public override BackendInfo Info { get; }
@@ -34,30 +57,45 @@ internal sealed class IlgpuBackend : Backend
 
     internal IlgpuKernels Kernels { get; }
 
-    public override DeviceBuffer Allocate(ElementType type, long length, string label)
-    {
-        try
-        {
-            return new IlgpuBuffer(Accelerator, type, length, label);
-        }
-        catch (Exception e) when (e is OutOfMemoryException or AcceleratorException)
-        {
-            throw new BackendException("ilgpu", $"not enough memory for '{label}': {length} elements of {type}");
-        }
-    }
+    /// <summary>Knows what was compiled.</summary>
+    internal KernelLoader Loader { get; }
 
-    public override Weight LoadMatrix(MatrixSource source) => new IlgpuWeight(Accelerator, source);
+    /// <summary>The levels of Q4 as floats.</summary>
+    internal ArrayView<float> Levels => _levels.View;
 
-    public override KvCache CreateKvCache(KvCacheShape shape) => throw Missing("the key/value cache");
+    public override DeviceBuffer Allocate(ElementType type, long length, string label) => new IlgpuBuffer(this, type, length, label);
+
+    public override Weight LoadMatrix(MatrixSource source) => new IlgpuWeight(this, source);
+
+    public override KvCache CreateKvCache(KvCacheShape shape) => new IlgpuKvCache(this, shape);
 
     public override ComputeQueue CreateQueue() => new IlgpuQueue(this);
 
-    internal static BackendException Missing(string what) =>
-        new("ilgpu", $"{what} is not implemented yet; use the CPU backend");
+    /// <summary>Launch of threads that share <paramref name="items"/> work items.</summary>
+    internal KernelConfig Workers(long items) => Accelerator.AcceleratorType == AcceleratorType.CPU
+        ? new KernelConfig(Accelerator.NumMultiprocessors, Accelerator.WarpSize)
+        : new KernelConfig((int)Math.Clamp((items + GroupSize - 1) / GroupSize, 1, MostGroups), GroupSize);
+
+    /// <summary>Device memory as it comes.</summary>
+    /// <exception cref="BackendException">There is not enough.</exception>
+    internal MemoryBuffer1D<T, Stride1D.Dense> AllocateArray<T>(long length, string label)
+        where T : unmanaged
+    {
+        try
+        {
+            Accelerator.Bind();
+            return Accelerator.Allocate1D<T>(length);
+        }
+        catch (Exception e) when (e is OutOfMemoryException or AcceleratorException)
+        {
+            throw new BackendException("ilgpu", $"not enough memory for '{label}': {length} elements of {typeof(T).Name}", inner: e);
+        }
+    }
 
     protected override void Dispose(bool disposing)
     {
+        _levels.Dispose();
         Accelerator.Dispose();
-        _context.Dispose();
+        _devices.Dispose();
     }
 }

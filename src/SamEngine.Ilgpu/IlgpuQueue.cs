@@ -8,7 +8,19 @@ namespace SamEngine.Ilgpu;
 /// <summary>Enqueues kernels on the accelerator's default stream.</summary>
 internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementType.F32)
 {
-    private MemoryBuffer1D<float, Stride1D.Dense>? _scratch;
+    // Grown to a power of two over the largest need seen, and kept: steps of a text that grows allocate nothing.
+    private MemoryBuffer1D<float, Stride1D.Dense>? _floatScratch;
+    private MemoryBuffer1D<int, Stride1D.Dense>? _intScratch;
+
+    private IlgpuKernels Kernels
+    {
+        get
+        {
+            // A CUDA context belongs to the thread that uses it; requests come from any.
+            backend.Accelerator.Bind();
+            return backend.Kernels;
+        }
+    }
 
     public override void Synchronize()
     {
@@ -18,94 +30,147 @@ internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementTyp
         }
         catch (AcceleratorException e)
         {
-            throw new BackendException("ilgpu", "the device failed: " + e.Message);
+            throw new BackendException("ilgpu", "the device failed: " + e.Message, isFatal: true, e);
         }
     }
 
     protected override void Dispose(bool disposing)
     {
         Synchronize();
-        _scratch?.Dispose();
+        _floatScratch?.Dispose();
+        _intScratch?.Dispose();
     }
 
     protected override void LinearCore(TensorView x, Weight weight, TensorView y, TensorView bias, Activation activation,
         TensorView residual)
     {
-        var w = (IlgpuWeight)weight;
-        var target = View(y);
-        backend.Kernels.Linear(checked((int)y.Count), new LinearArguments(View(x), w.Data, w.Scales, w.GroupSize, target,
-            bias.IsEmpty ? target : View(bias), bias.IsEmpty ? 0 : 1, activation == Activation.Gelu ? 1 : 0,
-            residual.IsEmpty ? target : View(residual), residual.IsEmpty ? 0 : 1), SpecializedValue.New((int)w.Format));
+        var target = Floats(y);
+        var kernels = Kernels.For(weight.Format);
+        int rows = y.TotalRows;
+        var arguments = new LinearArguments(Floats(x), ((IlgpuWeight)weight).View, target,
+            bias.IsEmpty ? target : Floats(bias), bias.IsEmpty ? 0 : 1, activation == Activation.Gelu ? 1 : 0,
+            residual.IsEmpty ? target : Floats(residual), residual.IsEmpty ? 0 : 1, rows);
+        long across = (weight.Rows + Ilgpu.Linear.Block - 1) / Ilgpu.Linear.Block;
+        if (rows <= 2)
+        {
+            kernels.LinearRows(backend.Workers(rows * across), arguments);
+        }
+        else
+        {
+            kernels.LinearBlocks(backend.Workers((rows + Ilgpu.Linear.Block - 1) / Ilgpu.Linear.Block * across), arguments);
+        }
     }
 
     protected override void RmsNormCore(TensorView x, TensorView gain, float eps, TensorView y) =>
-        backend.Kernels.RmsNorm(x.TotalRows, View(x), View(gain), View(y), eps);
+        Kernels.RmsNorm(backend.Workers(x.TotalRows), Floats(x), Floats(gain), Floats(y), eps, x.TotalRows);
+
+    protected override void LayerNormCore(TensorView x, TensorView gain, TensorView bias, float eps, TensorView y) =>
+        Kernels.LayerNorm(backend.Workers(x.TotalRows), Floats(x), Floats(gain), Floats(bias), Floats(y), eps, x.TotalRows);
+
+    protected override void EmbeddingCore(Weight table, TensorView ids, TensorView y) => Kernels.For(table.Format)
+        .Embedding(backend.Workers(y.Count), ((IlgpuWeight)table).View, Ints(ids), Floats(y), y.Count);
+
+    protected override void AddCore(TensorView x, TensorView addend, TensorView y) =>
+        Kernels.Add(backend.Workers(y.Count), Floats(x), Floats(addend), Floats(y), y.Count);
+
+    protected override void CopyCore(TensorView source, TensorView destination)
+    {
+        if (source.Type == ElementType.I32)
+        {
+            Kernels.CopyInts(backend.Workers(source.Count), Ints(source), Ints(destination), source.Count);
+        }
+        else
+        {
+            Kernels.CopyFloats(backend.Workers(source.Count), Floats(source), Floats(destination), source.Count);
+        }
+    }
+
+    protected override void GatherRowsCore(TensorView x, TensorView indices, TensorView y) =>
+        Kernels.GatherRows(backend.Workers(y.Count), Floats(x), Ints(indices), Floats(y), y.Count);
+
+    protected override void ExtractPatchesCore(TensorView pixels, int channels, int patch, TensorView y) =>
+        Kernels.ExtractPatches(backend.Workers(y.Count), Floats(pixels), patch, Floats(y), y.Count);
+
+    protected override void AttentionCore(TensorView q, TensorView k, TensorView v, int heads, float scale, TensorView y,
+        TensorView probabilities)
+    {
+        var workers = backend.Workers((long)q.TotalRows * heads);
+        var target = Floats(y);
+        Kernels.Attention(workers, new AttentionArguments(Floats(q), Floats(k), Floats(v), target, q.Batch, heads, scale,
+            probabilities.IsEmpty ? target : Floats(probabilities), probabilities.IsEmpty ? 0 : 1,
+            FloatScratch((long)workers.Size * k.Rows)));
+    }
 
     protected override void GroupPoolCore(TensorView features, TensorView weight, TensorView bias, TensorView context,
         TensorView weights)
     {
-        var scratch = Scratch(features.TotalRows);
-        backend.Kernels.GroupPoolLogits(features.TotalRows, View(features), View(weight), View(bias), scratch);
-        backend.Kernels.GroupPoolSoftmax(features.Rows, scratch, features.Batch, features.Rows);
-        backend.Kernels.GroupPoolSum(checked((int)context.Count), View(features), scratch, View(context), features.Batch);
-        if (!weights.IsEmpty)
-        {
-            backend.Kernels.CopyRows(checked((int)weights.Count), scratch, View(weights));
-        }
+        var scratch = FloatScratch(features.TotalRows);
+        var target = Floats(context);
+        Kernels.GroupLogits(backend.Workers(features.TotalRows), Floats(features), Floats(weight), Floats(bias), scratch,
+            features.TotalRows);
+        Kernels.GroupPools(backend.Workers(context.Count), Floats(features), scratch, target,
+            weights.IsEmpty ? target : Floats(weights), weights.IsEmpty ? 0 : 1, features.Batch);
     }
 
-    protected override void LayerNormCore(TensorView x, TensorView gain, TensorView bias, float eps, TensorView y) =>
-        throw IlgpuBackend.Missing(nameof(LayerNorm));
-
-    protected override void EmbeddingCore(Weight table, TensorView ids, TensorView y) =>
-        throw IlgpuBackend.Missing(nameof(Embedding));
-
-    protected override void AddCore(TensorView x, TensorView addend, TensorView y) =>
-        throw IlgpuBackend.Missing(nameof(Add));
-
-    protected override void CopyCore(TensorView source, TensorView destination) =>
-        throw IlgpuBackend.Missing(nameof(Copy));
-
-    protected override void GatherRowsCore(TensorView x, TensorView indices, TensorView y) =>
-        throw IlgpuBackend.Missing(nameof(GatherRows));
-
-    protected override void ExtractPatchesCore(TensorView pixels, int channels, int patch, TensorView y) =>
-        throw IlgpuBackend.Missing(nameof(ExtractPatches));
-
-    protected override void AttentionCore(TensorView q, TensorView k, TensorView v, int heads, float scale, TensorView y,
-        TensorView probabilities) => throw IlgpuBackend.Missing(nameof(Attention));
-
     protected override void RotaryStoreKvCore(TensorView qkv, KvCache cache, int layer, int heads, TensorView cosSin,
-        StepLayout layout) => throw IlgpuBackend.Missing(nameof(RotaryStoreKv));
+        StepLayout layout) => Kernels.RotaryStore(backend.Workers(qkv.Count / 2), Floats(qkv), ((IlgpuKvCache)cache).Layer(layer), heads,
+            Floats(cosSin), Ints(layout.Positions), Ints(layout.Slots));
 
     protected override void PagedAttentionCore(TensorView q, KvCache cache, int layer, int heads, float scale,
-        StepLayout layout, TensorView y) => throw IlgpuBackend.Missing(nameof(PagedAttention));
+        StepLayout layout, TensorView y)
+    {
+        var workers = backend.Workers((long)q.Rows * heads);
+        long mostKeys = (long)layout.BlockTable.Columns * cache.Shape.BlockSize;
+        Kernels.PagedAttention(workers, new PagedAttentionArguments(Floats(q), ((IlgpuKvCache)cache).Layer(layer), heads, scale,
+            Ints(layout.Positions), Ints(layout.RowStarts), Ints(layout.BlockTable), Floats(y),
+            FloatScratch(workers.Size * mostKeys)));
+    }
 
-    protected override void CopyKvBlocksCore(KvCache cache, TensorView pairs) =>
-        throw IlgpuBackend.Missing(nameof(CopyKvBlocks));
+    protected override void CopyKvBlocksCore(KvCache cache, TensorView pairs)
+    {
+        var memory = (IlgpuKvCache)cache;
+        var shape = cache.Shape;
+        int block = shape.BlockSize * shape.Width;
+        Kernels.CopyBlocks(backend.Workers((long)pairs.Rows * shape.Layers * block), memory.Keys, memory.Values, Ints(pairs),
+            shape.Layers, (long)shape.Blocks * block, block);
+    }
 
-    protected override void SwiGluCore(TensorView gateUp, TensorView y) => throw IlgpuBackend.Missing(nameof(SwiGlu));
+    protected override void SwiGluCore(TensorView gateUp, TensorView y) =>
+        Kernels.SwiGlu(backend.Workers(y.Count), Floats(gateUp), Floats(y), y.Count);
 
-    protected override void SelectTokensCore(TensorView logits, SelectionInputs inputs, SelectionOutputs outputs) =>
-        throw IlgpuBackend.Missing(nameof(SelectTokens));
+    protected override void SelectTokensCore(TensorView logits, SelectionInputs inputs, SelectionOutputs outputs)
+    {
+        int rows = inputs.LogitRows.Columns;
+        int groups = inputs.Groups.Rows;
+        long best = (long)rows * outputs.Scores.Columns;
+        long all = (long)rows * logits.Columns;
+        var floats = FloatScratch(all + 2 * best);
+        var ints = IntScratch(best + 2 * rows);
+        var arguments = new SelectionArguments(Floats(logits), Ints(inputs.Groups), Ints(inputs.LogitRows), Floats(inputs.RowScores),
+            Ints(inputs.PenaltyIds), Ints(inputs.BannedIds),
+            new SelectionScratch(floats.SubView(0, all), floats.SubView(all, best), floats.SubView(all + best, best),
+                ints.SubView(0, best), ints.SubView(best, rows), ints.SubView(best + rows, rows)),
+            Floats(outputs.Scores), Ints(outputs.Rows), Ints(outputs.Tokens), Ints(outputs.NonFinite));
+        Kernels.SelectRows(backend.Workers(rows), arguments);
+        Kernels.SelectGroups(backend.Workers(groups), arguments);
+    }
 
     protected override void TokenLogProbsCore(TensorView logits, TensorView targets, TensorView y) =>
-        throw IlgpuBackend.Missing(nameof(TokenLogProbs));
+        Kernels.TokenLogProbs(backend.Workers(logits.Rows), Floats(logits), Ints(targets), Floats(y));
 
     protected override void UploadCore(ReadOnlySpan<byte> values, TensorView destination)
     {
-        var buffer = (IlgpuBuffer)destination.Buffer;
         // The caller may change its values once this returns.
         if (destination.Type == ElementType.I32)
         {
             var ints = MemoryMarshal.Cast<byte, int>(values);
-            buffer.Ints.SubView(destination.Offset, ints.Length)
+            Memory(destination).Ints.SubView(destination.Offset, ints.Length)
                 .CopyFromCPU(ref MemoryMarshal.GetReference(ints), ints.Length);
         }
         else
         {
             var floats = MemoryMarshal.Cast<byte, float>(values);
-            buffer.Floats.SubView(destination.Offset, floats.Length)
+            Memory(destination).Floats.SubView(destination.Offset, floats.Length)
                 .CopyFromCPU(ref MemoryMarshal.GetReference(floats), floats.Length);
         }
         Synchronize();
@@ -114,33 +179,42 @@ internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementTyp
     protected override void ReadBackCore(TensorView source, Span<byte> values)
     {
         Synchronize();
-        var buffer = (IlgpuBuffer)source.Buffer;
         if (source.Type == ElementType.I32)
         {
             var ints = MemoryMarshal.Cast<byte, int>(values);
-            buffer.Ints.SubView(source.Offset, ints.Length).CopyToCPU(ref MemoryMarshal.GetReference(ints), ints.Length);
+            Memory(source).Ints.SubView(source.Offset, ints.Length).CopyToCPU(ref MemoryMarshal.GetReference(ints), ints.Length);
         }
         else
         {
             var floats = MemoryMarshal.Cast<byte, float>(values);
-            buffer.Floats.SubView(source.Offset, floats.Length)
+            Memory(source).Floats.SubView(source.Offset, floats.Length)
                 .CopyToCPU(ref MemoryMarshal.GetReference(floats), floats.Length);
         }
         Synchronize();
     }
 
-    private static DeviceView View(TensorView view) => new(((IlgpuBuffer)view.Buffer).Floats, view.Offset, view.Rows,
-        view.Columns, view.BatchStride, view.RowStride);
+    private static IlgpuBuffer Memory(TensorView view) => (IlgpuBuffer)view.Buffer;
 
-    /// <summary>Grows to the largest group seen and stays.</summary>
-    private ArrayView<float> Scratch(int length)
+    private static DeviceView<float> Floats(TensorView view) => new(Memory(view).Floats, view.Offset, view.Rows, view.Columns,
+        view.BatchStride, view.RowStride);
+
+    private static DeviceView<int> Ints(TensorView view) => new(Memory(view).Ints, view.Offset, view.Rows, view.Columns,
+        view.BatchStride, view.RowStride);
+
+    private ArrayView<float> FloatScratch(long length) => Scratch(ref _floatScratch, length);
+
+    private ArrayView<int> IntScratch(long length) => Scratch(ref _intScratch, length);
+
+    private ArrayView<T> Scratch<T>(ref MemoryBuffer1D<T, Stride1D.Dense>? scratch, long length)
+        where T : unmanaged
     {
-        if (_scratch is null || _scratch.Length < length)
+        if (scratch is null || scratch.Length < length)
         {
             Synchronize();
-            _scratch?.Dispose();
-            _scratch = backend.Accelerator.Allocate1D<float>(length);
+            scratch?.Dispose();
+            scratch = null;
+            scratch = backend.AllocateArray<T>((long)System.Numerics.BitOperations.RoundUpToPowerOf2((ulong)length), "scratch memory");
         }
-        return _scratch.View;
+        return scratch.View;
     }
 }

@@ -45,7 +45,7 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
             _defaults = GenerationConfig.DefaultsOf(_checkpoint, _promptTokenizer);
             _images = new ImagePreprocessor(config.Vision.ImageSize, ImagePreprocessor.ReferenceMean,
                 ImagePreprocessor.ReferenceStd, options.ImageLimits);
-            owned.Push(_backend = new CpuBackend(options.Threads, options.InstructionSet));
+            owned.Push(_backend = CreateBackend(options));
             long done = 0;
             owned.Push(_weights = SamWeights.Load(_checkpoint, _backend, options.Weights, (name, bytes) =>
                 progress?.Report(new LoadProgress(name, done += bytes)), cancellation));
@@ -97,6 +97,12 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         return Task.Run(() => new SamModel(folder, options ?? new SamModelOptions(), progress, cancellationToken),
             cancellationToken);
     }
+
+    private static Backend CreateBackend(SamModelOptions options) => options.BackendProvider is not { } provider
+        ? new CpuBackend(options.Threads, options.InstructionSet)
+        : options.Backend == BackendChoice.Auto ? provider.Create(options)
+        : throw new RequestException(nameof(options.BackendProvider), $"goes with {nameof(options.Backend)} " +
+            $"{nameof(BackendChoice.Auto)}, which is {options.Backend}");
 
     /// <summary>Runs a small request through every part, so that the first real one finds memory mapped and code
     /// compiled.</summary>

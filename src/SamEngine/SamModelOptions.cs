@@ -7,6 +7,10 @@ public sealed record SamModelOptions
     /// <summary>Where to compute. Default: the native CPU backend.</summary>
     public BackendChoice Backend { get; init; } = BackendChoice.Auto;
 
+    /// <summary>A backend from a package of its own, such as <c>IlgpuProvider</c> of SamEngine.Ilgpu; null leaves the choice to
+    /// <see cref="Backend"/>.</summary>
+    public BackendProvider? BackendProvider { get; init; }
+
     /// <summary>Formats of the weight matrices in memory, one for all or part by part; null keeps them as stored, mapped from
     /// the file without a copy. Asking for another format converts them while loading: for a large model, quantize a folder
     /// once instead (<see cref="Checkpoints.ModelQuantizer"/>, <c>sam model quantize</c>).</summary>
@@ -42,7 +46,7 @@ public sealed record SamModelOptions
 /// <summary>A kind of backend.</summary>
 public enum BackendChoice
 {
-    /// <summary>The best one there is: now the native CPU backend.</summary>
+    /// <summary><see cref="SamModelOptions.BackendProvider"/>'s, else the native CPU backend.</summary>
     Auto,
 
     /// <summary>The native CPU backend.</summary>

@@ -234,4 +234,15 @@ public sealed class ModelCommandTests(SamCommand sam)
         Assert.Contains("libsamengine_cpu.so: loaded", output, StringComparison.Ordinal);
         Assert.Contains("possible here: scalar", output, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public async Task Doctor_lists_the_devices_of_ILGPU_and_what_auto_chooses()
+    {
+        string[] lines = (await sam.OutputAsync("doctor")).Split('\n');
+        string[] devices = [.. lines.Where(l => l.StartsWith("backend ilgpu, device ", StringComparison.Ordinal))];
+        Assert.Contains(": cpu, ILGPU's CPU accelerator, ", devices[^1], StringComparison.Ordinal);
+        Assert.All(devices, (line, i) => Assert.StartsWith($"backend ilgpu, device {i}: ", line, StringComparison.Ordinal));
+        Assert.Single(lines, l => l.StartsWith(devices.Any(d => !d.Contains(": cpu,", StringComparison.Ordinal)
+            && !d.Contains("not usable", StringComparison.Ordinal)) ? "backend auto: ilgpu, " : "backend auto: cpu, as ", StringComparison.Ordinal));
+    }
 }

@@ -2,7 +2,6 @@ using System.Text.Json.Nodes;
 using SamEngine.Checkpoints;
 using SamEngine.Compute.Cpu;
 using SamEngine.Testing;
-using SamEngine.Tests.Model;
 using Xunit;
 
 namespace SamEngine.Tests.Checkpoints;
@@ -32,10 +31,10 @@ public sealed class HuggingFacePortTests
         Assert.Equal(golden.Config.Llm.BosTokenId, checkpoint.Config.Llm.BosTokenId);
         AssertSameTensors(golden.Folder, checkpoint);
         using var backend = new CpuBackend();
-        await GoldenStageTests.Check(golden, checkpoint, backend);
+        await GoldenStages.Check(golden, checkpoint, backend);
         if (!torch && !later)
         {
-            await GoldenGenerationTests.Check(golden, checkpoint, backend);
+            await GoldenGenerations.Check(golden, checkpoint, backend);
         }
     }
 
