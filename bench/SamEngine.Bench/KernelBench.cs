@@ -19,12 +19,11 @@ internal sealed record KernelResult(string Name, string Format, string Instructi
 /// Times operations of the compute seam at the published model's sizes. Weights are rotated through copies that together do
 /// not fit the caches, as the layers of a model do not; activations stay where the operation before would leave them.
 /// </summary>
-internal sealed unsafe class KernelBench(Backend backend, int iterations) : IDisposable
+internal sealed unsafe class KernelBench(Backend backend, int iterations, int groupSize) : IDisposable
 {
     private const int WarmUps = 2;
     private const long ColdBytes = 512L << 20;
     private const int MostCopies = 64;
-    private const int GroupSize = 64;
 
     private readonly VisionConfig _v = SamConfig.Published.Vision;
     private readonly LlamaConfig _l = SamConfig.Published.Llm;
@@ -105,10 +104,10 @@ internal sealed unsafe class KernelBench(Backend backend, int iterations) : IDis
     private KernelResult Linear(string name, WeightFormat format, int m, int n, int k)
     {
         bool quantised = format is WeightFormat.Q8 or WeightFormat.Q4;
-        long bytes = quantised ? QuantizedLayout.ByteLength(format, n, k, GroupSize) : (long)n * k * (format == WeightFormat.F32 ? 4 : 2);
+        long bytes = quantised ? QuantizedLayout.ByteLength(format, n, k, groupSize) : (long)n * k * (format == WeightFormat.F32 ? 4 : 2);
         // Many rows find a weight in the cache again by themselves; few must not.
         int copies = m > 16 ? 1 : (int)Math.Clamp(ColdBytes / bytes, 1, MostCopies);
-        var weights = Enumerable.Range(0, copies).Select(_ => Weight(name, format, n, k, bytes, quantised ? GroupSize : 0)).ToList();
+        var weights = Enumerable.Range(0, copies).Select(_ => Weight(name, format, n, k, bytes, quantised ? groupSize : 0)).ToList();
         var x = Buffer(1, m, k);
         var y = Buffer(1, m, n);
         int next = 0;
