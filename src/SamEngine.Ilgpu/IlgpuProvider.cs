@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using SamEngine.Compute;
 
 namespace SamEngine.Ilgpu;
@@ -13,9 +12,6 @@ namespace SamEngine.Ilgpu;
 /// </summary>
 public sealed class IlgpuProvider : BackendProvider
 {
-    private static readonly string[] DriverLibraries = OperatingSystem.IsWindows() ? ["nvcuda.dll", "OpenCL.dll"]
-        : ["libcuda.so.1", "libcuda.so", "libOpenCL.so.1", "libOpenCL.so"];
-
     /// <summary>A <see cref="IlgpuDevice.Number"/>; null takes the first usable GPU, and where there is none the CPU
     /// accelerator. <see cref="SamModelInfo.Backend"/> says which it was.</summary>
     public int? Device { get; init; }
@@ -31,16 +27,9 @@ public sealed class IlgpuProvider : BackendProvider
         }
     }
 
-    /// <summary>Whether a driver library is there that could have a GPU; takes no time.</summary>
-    public static bool HasGpuDriver => DriverLibraries.Any(name =>
-    {
-        if (!NativeLibrary.TryLoad(name, out nint handle))
-        {
-            return false;
-        }
-        NativeLibrary.Free(handle);
-        return true;
-    });
+    /// <summary>Names of the GPU drivers' libraries that are there (CUDA's, OpenCL's), without asking them anything: takes no
+    /// time. Where there is none, <see cref="Devices"/> has no GPU.</summary>
+    public static IReadOnlyList<string> DriverLibraries => [.. Ilgpu.DriverLibraries.Found()];
 
     internal override Backend Create(SamModelOptions options)
     {
