@@ -38,16 +38,7 @@ internal sealed record BackendSelection(BackendProvider? Provider, string Reason
     }
 
     /// <summary>What auto chooses on this machine.</summary>
-    public static BackendSelection Auto()
-    {
-        if (!IlgpuProvider.HasGpuDriver)
-        {
-            return new BackendSelection(null, ", as there is no GPU driver (libcuda, libOpenCL)");
-        }
-        var devices = IlgpuProvider.Devices;
-        return devices.FirstOrDefault(d => d.IsGpu && d.Refusal is null) is { } gpu
-            ? new BackendSelection(new IlgpuProvider { Device = gpu.Number }, ", the first GPU; --backend cpu computes without it")
-            : new BackendSelection(null, devices.Any(d => d.IsGpu)
-                ? ", as no GPU here can be used: 'sam doctor' says why" : ", as there is no GPU");
-    }
+    public static BackendSelection Auto() => IlgpuProvider.ForFirstGpu(out string problems) is { } gpu
+        ? new BackendSelection(gpu, ", the first GPU; --backend cpu computes without it")
+        : new BackendSelection(null, $", as no GPU can be used ({problems})");
 }

@@ -16,18 +16,8 @@ internal static class DriverLibraries
 
     private static string[] OpenCL { get; } = OperatingSystem.IsWindows() ? ["OpenCL.dll"] : ["libOpenCL.so.1", "libOpenCL.so"];
 
-    /// <summary>The libraries that can be loaded here; takes no time, and does not touch ILGPU.</summary>
-    public static IEnumerable<string> Found()
-    {
-        foreach (string[] names in (string[][])[Cuda, OpenCL])
-        {
-            if (TryLoad(names, out string name, out nint handle))
-            {
-                NativeLibrary.Free(handle);
-                yield return name;
-            }
-        }
-    }
+    /// <summary>Loads each driver's library and starts it, without touching ILGPU.</summary>
+    public static GpuDriver[] Probe() => [Probe(Cuda, CudaProblem), Probe(OpenCL, OpenCLProblem)];
 
     public static void Ensure()
     {
@@ -63,6 +53,54 @@ internal static class DriverLibraries
         "OpenCL" or "opencl" => OpenCL,
         _ => null,
     };
+
+    private static GpuDriver Probe(string[] names, Func<nint, string?> problem)
+    {
+        if (!TryLoad(names, out string name, out nint handle))
+        {
+            return new GpuDriver(names[0], "not there");
+        }
+        try
+        {
+            return new GpuDriver(name, problem(handle));
+        }
+        finally
+        {
+            NativeLibrary.Free(handle);
+        }
+    }
+
+    private static unsafe string? CudaProblem(nint library)
+    {
+        if (!NativeLibrary.TryGetExport(library, "cuInit", out nint address))
+        {
+            return "has no cuInit: not the CUDA driver";
+        }
+        int status = ((delegate* unmanaged<uint, int>)address)(0);
+        if (status == 0)
+        {
+            return null;
+        }
+        byte* text = null;
+        string name = NativeLibrary.TryGetExport(library, "cuGetErrorName", out address)
+            && ((delegate* unmanaged<int, byte**, int>)address)(status, &text) == 0 && text is not null
+            ? Marshal.PtrToStringUTF8((nint)text) + ", " : "";
+        return $"cuInit failed ({name}error {status})";
+    }
+
+    private static unsafe string? OpenCLProblem(nint library)
+    {
+        if (!NativeLibrary.TryGetExport(library, "clGetPlatformIDs", out nint address))
+        {
+            return "has no clGetPlatformIDs: not OpenCL";
+        }
+        uint platforms = 0;
+        int status = ((delegate* unmanaged<uint, void*, uint*, int>)address)(0, null, &platforms);
+        // The loader of drivers says so where it has none to load.
+        const int PlatformNotFound = -1001;
+        return status == PlatformNotFound || (status == 0 && platforms == 0) ? "finds no driver (OpenCL platform)"
+            : status != 0 ? $"clGetPlatformIDs failed (error {status})" : null;
+    }
 
     private static bool TryLoad(string[] names, out string found, out nint handle)
     {

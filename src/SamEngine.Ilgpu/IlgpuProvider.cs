@@ -27,9 +27,33 @@ public sealed class IlgpuProvider : BackendProvider
         }
     }
 
-    /// <summary>Names of the GPU drivers' libraries that are there (CUDA's, OpenCL's), without asking them anything: takes no
-    /// time. Where there is none, <see cref="Devices"/> has no GPU.</summary>
-    public static IReadOnlyList<string> DriverLibraries => [.. Ilgpu.DriverLibraries.Found()];
+    /// <summary>The GPU drivers, and what is wrong with those that do not start. Where none does, <see cref="Devices"/> has no
+    /// GPU and need not be asked: without a driver's library this takes no time.</summary>
+    public static IReadOnlyList<GpuDriver> Drivers => DriverLibraries.Probe();
+
+    /// <summary>A provider for the first GPU that can be used; null where there is none. Where no GPU driver starts, ILGPU is
+    /// not even loaded.</summary>
+    /// <param name="problems">Why there is none, by driver or by GPU; else empty.</param>
+    public static IlgpuProvider? ForFirstGpu(out string problems) => ForFirstGpu(Drivers, () => Devices, out problems);
+
+    /// <summary>As above, where these drivers were tried and, if one has started, these devices are found.</summary>
+    internal static IlgpuProvider? ForFirstGpu(IReadOnlyList<GpuDriver> drivers, Func<IReadOnlyList<IlgpuDevice>> devices,
+        out string problems)
+    {
+        var found = drivers.Select(d => $"{d.Library}: {d.Problem ?? "found no GPU"}");
+        problems = "";
+        if (drivers.Any(d => d.Problem is null))
+        {
+            var gpus = devices().Where(d => d.IsGpu).ToList();
+            if (gpus.FirstOrDefault(d => d.Refusal is null) is { } gpu)
+            {
+                return new IlgpuProvider { Device = gpu.Number };
+            }
+            found = gpus.Count > 0 ? gpus.Select(d => $"device {d.Number}, {d.Name}: {d.Refusal}") : found;
+        }
+        problems = string.Join("; ", found);
+        return null;
+    }
 
     internal override Backend Create(SamModelOptions options)
     {
@@ -40,6 +64,11 @@ public sealed class IlgpuProvider : BackendProvider
         return new IlgpuBackend(Device, options.Threads);
     }
 }
+
+/// <summary>A GPU driver's library that was tried.</summary>
+/// <param name="Library">Its name.</param>
+/// <param name="Problem">Why it gives no GPU; null when it has started.</param>
+public sealed record GpuDriver(string Library, string? Problem);
 
 /// <summary>What kind of device ILGPU computes on.</summary>
 public enum IlgpuDeviceKind
