@@ -64,6 +64,10 @@ internal sealed class IlgpuBackend : Backend
 
     public override ElementType ActivationType => ElementType.F32;
 
+    /// <summary>ILGPU compiles kernels when they are loaded; what launches them, and on the CPU accelerator they themselves, are
+    /// compiled by .NET when they first run.</summary>
+    public override bool WantsWarmUp => true;
+
     internal Accelerator Accelerator { get; }
 
     internal IlgpuKernels Kernels { get; }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using ILGPU;
 using ILGPU.Algorithms;
 using SamEngine.Compute;
@@ -129,6 +130,7 @@ internal static class SelectTokens
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Row(SelectionArguments a, int row, int group)
     {
         int n = a.Vocabulary;
@@ -268,6 +270,7 @@ internal static class SelectTokens
     }
 
     /// <summary>Sorts a row's tokens into its list of the best.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void OfferAll(SelectionArguments a, int row, int group, long s, bool sample)
     {
         long best = (long)row * a.Most;
@@ -382,6 +385,7 @@ internal static class SelectTokens
     public static int LeastKept(SelectionArguments a, int group) => XMath.Max(1, a.Int(group, MinTokensToKeep));
 
     /// <summary>log(sum(exp)) of a row with at least one finite score.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static double LogSumExp(ArrayView<float> values, long at, int count)
     {
         float largest = float.NegativeInfinity;

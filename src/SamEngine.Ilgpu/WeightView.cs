@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using ILGPU;
 using SamEngine.Compute;
 
@@ -130,6 +131,7 @@ internal static class Halves
         Widen(w.Scales[(long)row * w.Groups + column / w.GroupSize]) * QuantizedLayout.ScaleUnit;
 
     /// <summary>fp16 bits to fp32, by integers: the same on every device, and subnormals included.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static float Widen(ushort bits)
     {
         uint sign = (uint)(bits & 0x8000) << 16;

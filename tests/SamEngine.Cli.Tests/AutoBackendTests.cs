@@ -36,7 +36,7 @@ public sealed class AutoBackendTests(SamCommand sam) : IDisposable
     private const string OnePlatform = Note + """
 
         int clGetPlatformIDs(unsigned n, void** ids, unsigned* count) {
-            if (n) { note("clGetPlatformIDs"); ids[0] = &note; }
+            if (n) { note("clGetPlatformIDs"); ids[0] = (void*)note; }
             if (count) *count = 1;
             return 0;
         }

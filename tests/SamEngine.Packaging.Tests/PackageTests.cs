@@ -42,6 +42,8 @@ public sealed class PackageTests(PackageFeed feed)
             File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
         }
         string expected = await ExpectedAsync(feed.Model);
+        string[] cats = [.. Directory.EnumerateFiles(Path.Combine(Golden.RepositoryRoot, "samples", "cats")).Order(StringComparer.Ordinal)];
+        const string Cats = "There is a cat in every picture.";
         string version = $"-p:SamEngineVersion={feed.Version}";
 
         await PackageFeed.DotnetAsync(folder, "build", "-c", "Release", "-o", "jit", version);
@@ -49,6 +51,9 @@ public sealed class PackageTests(PackageFeed feed)
         Assert.True(jit.ExitCode == 0, jit.ToString());
         Assert.Equal("JIT", jit.Error.Trim());
         Assert.Equal(expected, jit.Output);
+        var jitCats = await ProcessRun.RunAsync("dotnet", ["jit/Consumer.dll", PackageFeed.BundledModel, .. cats], folder);
+        Assert.True(jitCats.ExitCode == 0, jitCats.ToString());
+        Assert.Equal(Cats, jitCats.Output);
 
         await PackageFeed.DotnetAsync(folder, "publish", "-c", "Release", "-r", "linux-x64", "-o", "aot", version,
             "-p:PublishAot=true");
@@ -61,6 +66,10 @@ public sealed class PackageTests(PackageFeed feed)
         Assert.True(aot.ExitCode == 0, aot.ToString());
         Assert.Equal("AOT", aot.Error.Trim());
         Assert.Equal(expected, aot.Output);
+        var aotCats = await ProcessRun.RunAsync(Path.Combine(away, "Consumer"), [PackageFeed.BundledModel, .. cats], "/");
+        Assert.True(aotCats.ExitCode == 0, aotCats.ToString());
+        Assert.Equal("AOT", aotCats.Error.Trim());
+        Assert.Equal(Cats, aotCats.Output);
     }
 
     [Fact]

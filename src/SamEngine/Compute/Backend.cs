@@ -18,6 +18,10 @@ internal abstract class Backend : IDisposable
     /// <summary>Type of activations between operations.</summary>
     public abstract ElementType ActivationType { get; }
 
+    /// <summary>Whether the first use of an operation takes longer than the next, as code is still compiled: a model then runs a
+    /// small request while it is loaded.</summary>
+    public virtual bool WantsWarmUp => false;
+
     /// <summary>Zero-filled memory.</summary>
     /// <exception cref="BackendException">Not enough memory; nothing was allocated.</exception>
     public abstract DeviceBuffer Allocate(ElementType type, long length, string label);
