@@ -18,9 +18,9 @@ internal static class CudaErrors
         }
     }
 
-    /// <summary>The error of a call, given as its source text.</summary>
-    public static BackendException Failed(CudaStatus status, string call, bool isFatal = false) =>
-        new(Backend, $"{Name(call)} failed: {Describe(status)}", isFatal);
+    /// <summary>The error of a call, given as its source text, and of what it was to do.</summary>
+    public static BackendException Failed(CudaStatus status, string call, string? what = null, bool isFatal = false) =>
+        new(Backend, $"{Name(call)}{(what is null ? "" : $" of '{what}'")} failed: {Describe(status)}", isFatal);
 
     /// <summary>The status's name and what it means, as the driver puts it.</summary>
     public static unsafe string Describe(CudaStatus status)
