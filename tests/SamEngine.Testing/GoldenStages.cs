@@ -14,12 +14,11 @@ internal static class GoldenStages
     {
         using var weights = SamWeights.Load(checkpoint, backend);
         using var engine = new InferenceEngine(weights, backend, cacheTokens: 0);
-        using var reader = backend.CreateQueue();
         foreach (string name in golden.Cases)
         {
             for (int sample = 0; sample < golden.Batch(name); sample++)
             {
-                var comparison = new Comparison(golden, name, sample, reader);
+                var comparison = new Comparison(golden, name, sample, engine.Queue);
                 engine.Trace = comparison.OnStage;
                 var input = golden.Input(name, sample);
                 // One new token: the stages of the prompt, nothing after it.

@@ -70,6 +70,10 @@ internal sealed class InferenceEngine : IDisposable
     /// <summary>Called on the engine's thread with every intermediate result; for tests.</summary>
     public StageTrace? Trace { get; set; }
 
+    /// <summary>The engine's own queue, for reading what <see cref="Trace"/> shows: only there is it certain to be computed. To be
+    /// used on the engine's thread.</summary>
+    public ComputeQueue Queue => _queue;
+
     /// <summary>Puts a request in the queue.</summary>
     /// <exception cref="RequestException">It can never fit.</exception>
     public void Submit(EngineWork work)
@@ -288,7 +292,8 @@ internal sealed class InferenceEngine : IDisposable
             _selection.Clear();
             _selection.Measure(work.Search);
             _selection.Add(work.Search, 0);
-            _selection.Run(_queue, logits);
+            _selection.Select(_queue, logits, _selection.Upload(_queue));
+            _selection.ReadBack(_queue);
             _selection.Advance(0, work.Search);
             work.OnStep?.Invoke(work.Search);
         }
@@ -377,11 +382,33 @@ internal sealed class InferenceEngine : IDisposable
             first += work.RowCount;
         }
         var (layout, ids, logitRows) = _step.Upload(_queue, _cache);
-        var x = _workspace.Rent("llm.x", 1, _step.Rows, _config.Llm.HiddenSize);
-        _weights.Llm.Embed(_queue, ids, x);
-        _weights.Llm.Forward(_queue, _workspace, x, _cache, layout, Trace, CancellationToken.None);
-        _selection.Run(_queue, _weights.Llm.Logits(_queue, _workspace, x, logitRows, Trace));
+        var state = new DecodeState(this, layout, ids, logitRows, _selection.Upload(_queue));
+        if (Trace is null && _selection.KeyFor(_step.Rows) is { } key)
+        {
+            _queue.Step(key, state, EnqueueDecode);
+        }
+        else
+        {
+            EnqueueDecode(state);
+        }
+        _selection.ReadBack(_queue);
     }
+
+    /// <summary>Everything of a decode step between the upload of its inputs and the read-back of its result.</summary>
+    private static readonly Action<DecodeState> EnqueueDecode = state =>
+    {
+        var engine = state.Engine;
+        var llm = engine._weights.Llm;
+        var x = engine._workspace.Rent("llm.x", 1, state.Ids.Columns, engine._config.Llm.HiddenSize);
+        llm.Embed(engine._queue, state.Ids, x);
+        llm.Forward(engine._queue, engine._workspace, x, engine._cache, state.Layout, engine.Trace, CancellationToken.None);
+        var logits = llm.Logits(engine._queue, engine._workspace, x, state.LogitRows, engine.Trace);
+        engine._selection.Select(engine._queue, logits, state.Inputs);
+    };
+
+    /// <summary>What a decode step is enqueued with: views of the same buffers in every step of a shape.</summary>
+    private readonly record struct DecodeState(
+        InferenceEngine Engine, StepLayout Layout, TensorView Ids, TensorView LogitRows, SelectionInputs Inputs);
 
     private void AdvanceOne(GenerationWork work, int index)
     {

@@ -94,12 +94,11 @@ internal static class RealWidthModel
         using var checkpoint = SamCheckpoint.Open(Folder.Value["model"]);
         using var weights = SamWeights.Load(checkpoint, backend, formats);
         using var engine = new InferenceEngine(weights, backend, cacheTokens: 0);
-        using var queue = backend.CreateQueue();
         var stages = new List<(string, float[])>();
         engine.Trace = (stage, view) =>
         {
             float[] values = new float[view.Count];
-            queue.ReadBack<float>(view, values);
+            engine.Queue.ReadBack<float>(view, values);
             stages.Add((stage, values));
         };
         const int Images = 2;
