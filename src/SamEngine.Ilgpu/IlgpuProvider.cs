@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using SamEngine.Compute;
 
 namespace SamEngine.Ilgpu;
@@ -10,6 +11,8 @@ namespace SamEngine.Ilgpu;
 /// using var model = await SamModel.LoadAsync(folder, new() { BackendProvider = new IlgpuProvider() });
 /// </code>
 /// </summary>
+[RequiresDynamicCode("ILGPU generates code while it runs.")]
+[RequiresUnreferencedCode("ILGPU reads the IL of its kernels.")]
 public sealed class IlgpuProvider : BackendProvider
 {
     /// <summary>A <see cref="IlgpuDevice.Number"/>; null takes the first usable GPU, and where there is none the CPU

@@ -27,6 +27,16 @@ public sealed class PackageTests(PackageFeed feed)
     }
 
     [Fact]
+    public void ILGPU_comes_in_a_package_of_its_own()
+    {
+        using var package = ZipFile.OpenRead(Path.Combine(feed.Folder, $"SamEngine.Ilgpu.{feed.Version}.nupkg"));
+        Assert.Equal(["SamEngine.Ilgpu.dll", "SamEngine.Ilgpu.xml"], package.Entries.Where(e =>
+            e.FullName.StartsWith("lib/net10.0/", StringComparison.Ordinal)).Select(e => e.Name).Order(StringComparer.Ordinal));
+        Assert.Equal(["ILGPU", "ILGPU.Algorithms", "SamEngine"], Dependencies("SamEngine.Ilgpu"));
+        Assert.DoesNotContain("ILGPU", Dependencies("SamEngine"));
+    }
+
+    [Fact]
     public void Symbols_are_packed_beside_it()
     {
         using var package = ZipFile.OpenRead(Path.Combine(feed.Folder, $"SamEngine.{feed.Version}.snupkg"));
@@ -137,6 +147,14 @@ public sealed class PackageTests(PackageFeed feed)
     }
 
     private const string Prompt = "Sum up the common factor in these pictures.";
+
+    private string[] Dependencies(string id)
+    {
+        using var package = ZipFile.OpenRead(Path.Combine(feed.Folder, $"{id}.{feed.Version}.nupkg"));
+        using var stream = package.GetEntry(id + ".nuspec")!.Open();
+        return [.. XDocument.Load(stream).Descendants().Where(e => e.Name.LocalName == "dependency")
+            .Select(e => e.Attribute("id")!.Value).Order(StringComparer.Ordinal)];
+    }
 
     /// <summary>What the engine itself says, here in this process.</summary>
     private async Task<string> ExpectedAsync(string folder)
