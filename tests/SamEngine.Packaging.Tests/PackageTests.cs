@@ -32,7 +32,7 @@ public sealed class PackageTests(PackageFeed feed)
         using var package = ZipFile.OpenRead(Path.Combine(feed.Folder, $"SamEngine.Ilgpu.{feed.Version}.nupkg"));
         Assert.Equal(["SamEngine.Ilgpu.dll", "SamEngine.Ilgpu.xml"], package.Entries.Where(e =>
             e.FullName.StartsWith("lib/net10.0/", StringComparison.Ordinal)).Select(e => e.Name).Order(StringComparer.Ordinal));
-        Assert.Equal(["ILGPU", "ILGPU.Algorithms", "SamEngine"], Dependencies("SamEngine.Ilgpu"));
+        Assert.Superset(new HashSet<string> { "ILGPU", "ILGPU.Algorithms", "SamEngine" }, Dependencies("SamEngine.Ilgpu").ToHashSet());
         Assert.DoesNotContain("ILGPU", Dependencies("SamEngine"));
     }
 
