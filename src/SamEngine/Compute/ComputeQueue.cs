@@ -1,7 +1,18 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 
 namespace SamEngine.Compute;
+
+/// <summary>What the calls of a decode step depend on, so that a recorded step serves every later one of the same key.</summary>
+/// <param name="Rows">Rows of the language model, each of a sequence of its own.</param>
+/// <param name="SelectionRows">Rows of the choice of tokens.</param>
+/// <param name="Groups">Groups of the choice.</param>
+/// <param name="Candidates">Of each group.</param>
+/// <param name="PenaltyColumns">Width of the lists of penalised ids.</param>
+/// <param name="BannedColumns">Width of the lists of banned ids.</param>
+internal readonly record struct StepKey(
+    int Rows, int SelectionRows, int Groups, int Candidates, int PenaltyColumns, int BannedColumns);
 
 /// <summary>
 /// The operations the model is made of. A call only enqueues: it does not wait, does not allocate, and does not look at
@@ -255,7 +266,7 @@ internal abstract class ComputeQueue(ElementType activationType) : IDisposable
         CheckHostType<T>(destination);
         Check(destination.IsContiguous && values.Length == destination.Count,
             $"{values.Length} values for {destination}");
-        UploadCore(System.Runtime.InteropServices.MemoryMarshal.AsBytes(values), destination);
+        UploadCore(MemoryMarshal.AsBytes(values), destination);
     }
 
     /// <summary>Waits for all work so far and copies a contiguous view to the host, converting to fp32.</summary>
@@ -264,7 +275,46 @@ internal abstract class ComputeQueue(ElementType activationType) : IDisposable
     {
         CheckHostType<T>(source);
         Check(source.IsContiguous && values.Length == source.Count, $"{source} into {values.Length} values");
-        ReadBackCore(source, System.Runtime.InteropServices.MemoryMarshal.AsBytes(values));
+        ReadBackCore(source, MemoryMarshal.AsBytes(values));
+    }
+
+    /// <summary>As <see cref="ReadBack{T}"/>, but the values are certain to be in the array only after the next
+    /// <see cref="Synchronize"/>: several results cost one wait. The array may be longer than the view.</summary>
+    public void EnqueueReadBack<T>(TensorView source, T[] values)
+        where T : unmanaged
+    {
+        CheckHostType<T>(source);
+        Check(source.IsContiguous && values.Length >= source.Count, $"{source} into {values.Length} values");
+        EnqueueReadBackCore(source, values);
+    }
+
+    /// <summary>
+    /// Enqueues the calls that <paramref name="enqueue"/> makes, or a recording of them that the backend made at an earlier
+    /// step of the same key: then <paramref name="enqueue"/> is not called. It may be called twice. Its calls must depend on
+    /// nothing but the key: same operations, same views of the same buffers, no uploads, no read-backs.
+    /// </summary>
+    public void Step<TState>(StepKey key, TState state, Action<TState> enqueue)
+    {
+        while (!ReplayCore(key))
+        {
+            bool done = false;
+            try
+            {
+                enqueue(state);
+                done = true;
+            }
+            finally
+            {
+                if (!done)
+                {
+                    AbandonStepCore();
+                }
+            }
+            if (EndStepCore(key))
+            {
+                return;
+            }
+        }
     }
 
     /// <summary>Waits until everything enqueued has run.</summary>
@@ -321,6 +371,21 @@ internal abstract class ComputeQueue(ElementType activationType) : IDisposable
 
     /// <summary>Values are fp32 or int32, as the caller wants them.</summary>
     protected abstract void ReadBackCore(TensorView source, Span<byte> values);
+
+    /// <summary>An array of float or int, at least as long as the view.</summary>
+    protected virtual void EnqueueReadBackCore(TensorView source, Array values) => ReadBackCore(source,
+        MemoryMarshal.CreateSpan(ref MemoryMarshal.GetArrayDataReference(values), checked((int)source.Count * sizeof(int))));
+
+    /// <summary>Enqueues the recording of a step; false where there is none: the calls follow, and then
+    /// <see cref="EndStepCore"/>, or, when one of them throws, <see cref="AbandonStepCore"/>.</summary>
+    protected virtual bool ReplayCore(StepKey key) => false;
+
+    /// <summary>False when the step must be enqueued again.</summary>
+    protected virtual bool EndStepCore(StepKey key) => true;
+
+    protected virtual void AbandonStepCore()
+    {
+    }
 
     private static bool SameRows(TensorView a, TensorView b) => a.Batch == b.Batch && a.Rows == b.Rows;
 

@@ -8,6 +8,9 @@ namespace SamEngine.Model;
 /// step; nothing is allocated per step.</summary>
 internal sealed class SelectionBuffers : IDisposable
 {
+    /// <summary>Lists of penalised ids are as wide as a multiple of this.</summary>
+    private const int IdUnit = 64;
+
     private readonly int _mostIds;
     private readonly int _mostBanned;
     private readonly int _mostCandidates;
@@ -23,6 +26,8 @@ internal sealed class SelectionBuffers : IDisposable
     private readonly int[] _wanted;
     private readonly bool[] _exact;
     private readonly int[] _first;
+    private readonly int[] _ends;
+    private readonly int[] _callCandidates;
     private readonly DeviceBuffer _deviceGroups;
     private readonly DeviceBuffer _deviceLogitRows;
     private readonly DeviceBuffer _deviceRowScores;
@@ -36,6 +41,8 @@ internal sealed class SelectionBuffers : IDisposable
     private int _rowCount;
     private int _idColumns;
     private int _bannedColumns;
+    private int _count;
+    private int _calls;
 
     public SelectionBuffers(Backend backend, int mostRows, int mostIds, int mostBanned)
     {
@@ -54,6 +61,8 @@ internal sealed class SelectionBuffers : IDisposable
         _wanted = new int[mostRows];
         _exact = new bool[mostRows];
         _first = new int[mostRows];
+        _ends = new int[mostRows];
+        _callCandidates = new int[mostRows];
         _deviceGroups = backend.Allocate(ElementType.I32, _groups.Length, "selection groups");
         _deviceLogitRows = backend.Allocate(ElementType.I32, _logitRows.Length, "selection rows");
         _deviceRowScores = backend.Allocate(ElementType.F32, _rowScores.Length, "selection scores");
@@ -76,6 +85,8 @@ internal sealed class SelectionBuffers : IDisposable
             _idColumns = Math.Max(_idColumns, search.PenaltyIds(row).Length);
         }
         _bannedColumns = Math.Max(Math.Max(_bannedColumns, search.BannedIds.Length), 1);
+        // Lists grow with the text; steps of one width can share a recording.
+        _idColumns = Math.Min((_idColumns + IdUnit - 1) / IdUnit * IdUnit, _mostIds);
     }
 
     /// <summary>Second pass: adds a search whose first fed row gave logits row <paramref name="firstLogitsRow"/>.</summary>
@@ -97,16 +108,11 @@ internal sealed class SelectionBuffers : IDisposable
         _groupCount++;
     }
 
-    /// <summary>Runs the selection and waits for its result: one call for all neighbours that one width serves.</summary>
-    public void Run(ComputeQueue queue, TensorView logits)
+    /// <summary>Uploads the inputs of the step and gives each group its place in the outputs.</summary>
+    public SelectionInputs Upload(ComputeQueue queue)
     {
-        var inputs = new SelectionInputs(
-            Upload(queue, _deviceGroups.View(_groupCount, SelectionGroup.Columns), _groups),
-            Upload(queue, _deviceLogitRows.View(1, _rowCount), _logitRows),
-            Upload(queue, _deviceRowScores.View(1, _rowCount), _rowScores),
-            Upload(queue, _devicePenaltyIds.View(_rowCount, _idColumns), _penaltyIds),
-            Upload(queue, _deviceBannedIds.View(_groupCount, _bannedColumns), _bannedIds));
-        int count = 0;
+        _count = 0;
+        _calls = 0;
         for (int group = 0, end; group < _groupCount; group = end)
         {
             int candidates = _wanted[group];
@@ -115,26 +121,57 @@ internal sealed class SelectionBuffers : IDisposable
             {
                 candidates = Math.Max(candidates, _wanted[end]);
             }
-            int groups = end - group;
+            _ends[_calls] = end;
+            _callCandidates[_calls] = candidates;
+            _calls++;
+            for (int i = group; i < end; i++)
+            {
+                _first[i] = _count;
+                _count += candidates;
+            }
+        }
+        return new SelectionInputs(
+            Upload(queue, _deviceGroups.View(_groupCount, SelectionGroup.Columns), _groups),
+            Upload(queue, _deviceLogitRows.View(1, _rowCount), _logitRows),
+            Upload(queue, _deviceRowScores.View(1, _rowCount), _rowScores),
+            Upload(queue, _devicePenaltyIds.View(_rowCount, _idColumns), _penaltyIds),
+            Upload(queue, _deviceBannedIds.View(_groupCount, _bannedColumns), _bannedIds));
+    }
+
+    /// <summary>What the calls of <see cref="Select"/> depend on; null when one width of candidates does not serve all.</summary>
+    public StepKey? KeyFor(int rows) => _calls != 1 ? null
+        : new StepKey(rows, _rowCount, _groupCount, _callCandidates[0], _idColumns, _bannedColumns);
+
+    /// <summary>Runs the selection: one call for all neighbours that one width serves.</summary>
+    public void Select(ComputeQueue queue, TensorView logits, SelectionInputs inputs)
+    {
+        int group = 0;
+        for (int call = 0; call < _calls; call++)
+        {
+            int groups = _ends[call] - group;
+            int first = _first[group];
+            int candidates = _callCandidates[call];
             queue.SelectTokens(logits, inputs with
             {
                 Groups = inputs.Groups.SliceRows(group, groups),
                 BannedIds = inputs.BannedIds.SliceRows(group, groups),
             }, new SelectionOutputs(
-                TensorView.Contiguous(_deviceScores, count, 1, groups, candidates),
-                TensorView.Contiguous(_deviceRows, count, 1, groups, candidates),
-                TensorView.Contiguous(_deviceTokens, count, 1, groups, candidates),
+                TensorView.Contiguous(_deviceScores, first, 1, groups, candidates),
+                TensorView.Contiguous(_deviceRows, first, 1, groups, candidates),
+                TensorView.Contiguous(_deviceTokens, first, 1, groups, candidates),
                 TensorView.Contiguous(_deviceNonFinite, group, 1, 1, groups)));
-            for (int i = group; i < end; i++)
-            {
-                _first[i] = count;
-                count += candidates;
-            }
+            group = _ends[call];
         }
-        queue.ReadBack(_deviceScores.View(1, count), _scores.AsSpan(0, count));
-        queue.ReadBack(_deviceRows.View(1, count), _rows.AsSpan(0, count));
-        queue.ReadBack(_deviceTokens.View(1, count), _tokens.AsSpan(0, count));
-        queue.ReadBack(_deviceNonFinite.View(1, _groupCount), _nonFinite.AsSpan(0, _groupCount));
+    }
+
+    /// <summary>Waits for the result.</summary>
+    public void ReadBack(ComputeQueue queue)
+    {
+        queue.EnqueueReadBack(_deviceScores.View(1, _count), _scores);
+        queue.EnqueueReadBack(_deviceRows.View(1, _count), _rows);
+        queue.EnqueueReadBack(_deviceTokens.View(1, _count), _tokens);
+        queue.EnqueueReadBack(_deviceNonFinite.View(1, _groupCount), _nonFinite);
+        queue.Synchronize();
     }
 
     /// <summary>Hands the candidates of group <paramref name="index"/> to its search.</summary>

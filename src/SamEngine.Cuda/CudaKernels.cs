@@ -1,0 +1,124 @@
+using SamEngine.Compute;
+using SamEngine.Cuda.Driver;
+
+namespace SamEngine.Cuda;
+
+/// <summary>A kernel of the loaded image.</summary>
+/// <param name="Name">Its name in the image.</param>
+/// <param name="Function">The driver's handle.</param>
+internal sealed record CudaKernel(string Name, nint Function);
+
+/// <summary>
+/// The kernels for one type of activations, looked up once. A name is the operation, then the activation type, then, where
+/// it matters, the weight format: <c>linear_f16_q4</c>.
+/// </summary>
+internal sealed unsafe class CudaKernels : IDisposable
+{
+    private static readonly string[] FloatTypes = ["f32", "f16", "bf16"];
+    private static readonly string[] Formats = ["f32", "f16", "bf16", "q8", "q4"];
+
+    private readonly CudaModule _module;
+    private readonly CudaKernel[] _linear;
+    private readonly CudaKernel[] _embedding;
+    private readonly CudaKernel[] _copies;
+
+    public CudaKernels(CudaContext context, ReadOnlySpan<byte> image, ElementType activation)
+    {
+        _module = new CudaModule(context, image);
+        try
+        {
+            string a = FloatTypes[(int)activation];
+            _linear = [.. Formats.Select(f => Find<LinearArguments>($"linear_{a}_{f}"))];
+            _embedding = [.. Formats.Select(f => Find<EmbeddingArguments>($"embedding_{a}_{f}"))];
+            _copies = [.. FloatTypes.SelectMany(s => FloatTypes.Select(d => Find<CopyArguments>($"copy_{s}_{d}")))];
+            CopyInts = Find<CopyArguments>("copy_i32_i32");
+            RmsNorm = Find<NormArguments>($"rms_norm_{a}");
+            LayerNorm = Find<NormArguments>($"layer_norm_{a}");
+            Add = Find<AddArguments>($"add_{a}");
+            GatherRows = Find<GatherArguments>($"gather_rows_{a}");
+            ExtractPatches = Find<PatchArguments>($"extract_patches_{a}");
+            Attention = Find<AttentionArguments>($"attention_{a}");
+            GroupPool = Find<GroupPoolArguments>($"group_pool_{a}");
+            RotaryStoreKv = Find<RotaryStoreArguments>($"rotary_store_kv_{a}");
+            PagedAttention = Find<PagedAttentionArguments>($"paged_attention_{a}");
+            CopyKvBlocks = Find<CopyBlocksArguments>($"copy_kv_blocks_{a}");
+            SwiGlu = Find<SwiGluArguments>($"swiglu_{a}");
+            SelectRows = Find<SelectionArguments>("select_rows");
+            SelectGroups = Find<SelectionArguments>("select_groups");
+            TokenLogProbs = Find<TokenLogProbsArguments>("token_log_probs");
+        }
+        catch
+        {
+            _module.Dispose();
+            throw;
+        }
+    }
+
+    public CudaKernel CopyInts { get; }
+
+    public CudaKernel RmsNorm { get; }
+
+    public CudaKernel LayerNorm { get; }
+
+    public CudaKernel Add { get; }
+
+    public CudaKernel GatherRows { get; }
+
+    public CudaKernel ExtractPatches { get; }
+
+    public CudaKernel Attention { get; }
+
+    public CudaKernel GroupPool { get; }
+
+    public CudaKernel RotaryStoreKv { get; }
+
+    public CudaKernel PagedAttention { get; }
+
+    public CudaKernel CopyKvBlocks { get; }
+
+    public CudaKernel SwiGlu { get; }
+
+    public CudaKernel SelectRows { get; }
+
+    public CudaKernel SelectGroups { get; }
+
+    public CudaKernel TokenLogProbs { get; }
+
+    /// <summary>Names of all kernels found, for a test that images have them.</summary>
+    public List<string> Names { get; } = [];
+
+    public CudaKernel Linear(WeightFormat format) => _linear[(int)format];
+
+    public CudaKernel Embedding(WeightFormat format) => _embedding[(int)format];
+
+    /// <summary>Between floating-point types.</summary>
+    public CudaKernel Copy(ElementType source, ElementType destination) => _copies[(int)source * FloatTypes.Length + (int)destination];
+
+    public void Dispose() => _module.Dispose();
+
+    /// <summary>A kernel that takes one argument of this type.</summary>
+    /// <exception cref="BackendException">The image lacks it, or has one of other arguments.</exception>
+    private CudaKernel Find<TArguments>(string name)
+        where TArguments : unmanaged
+    {
+        nint function = _module.Find(name);
+        if (function == 0)
+        {
+            throw new BackendException(CudaErrors.Backend, $"the kernels of this build have no '{name}': they are older than the " +
+                "rest; build again");
+        }
+        if (CudaLibrary.Has(nameof(CudaDriver.cuFuncGetParamInfo)))
+        {
+            nuint offset;
+            nuint bytes;
+            CudaErrors.Check(CudaDriver.cuFuncGetParamInfo(function, 0, &offset, &bytes));
+            if (bytes != (nuint)sizeof(TArguments))
+            {
+                throw new BackendException(CudaErrors.Backend, $"the kernel '{name}' takes {bytes} bytes of arguments, this build " +
+                    $"gives {sizeof(TArguments)}: they are of different versions; build again");
+            }
+        }
+        Names.Add(name);
+        return new CudaKernel(name, function);
+    }
+}

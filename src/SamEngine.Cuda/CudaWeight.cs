@@ -1,0 +1,165 @@
+using System.Runtime.InteropServices;
+using SamEngine.Compute;
+
+namespace SamEngine.Cuda;
+
+/// <summary>
+/// A weight matrix laid out for the kernels (kernels/arguments.h): its parts one under the other, rows filled up to whole
+/// strides and whole tiles with zeros, quantised rows no longer interleaved. Laid out on the host while it is uploaded, a
+/// piece of staging memory at a time.
+/// </summary>
+internal sealed unsafe class CudaWeight : Weight
+{
+    /// <summary>Rows and columns are filled up to a multiple of this.</summary>
+    private const int Tile = 64;
+
+    /// <summary>The code of a level of Q4, by the level's byte.</summary>
+    private static readonly byte[] Codes = CodeTable();
+
+    private readonly DeviceMemory _data;
+    private readonly DeviceMemory? _scales;
+    private readonly DeviceWeight _native;
+
+    public CudaWeight(CudaBackend backend, MatrixSource source)
+        : base(source.Name, source.Format, source.Rows, source.Columns)
+    {
+        int stride = RowStride(Columns, source.GroupSize);
+        long rows = RoundUp(Rows, Tile);
+        int groups = Format.IsQuantized() ? stride / source.GroupSize : 0;
+        // Of Q4 the level 0 is not code 0.
+        const byte zeros = QuantizedLayout.ZeroLevel * 0x11;
+        _data = backend.AllocateBytes(rows * RowBytes(Format, stride), Name, Format == WeightFormat.Q4 ? zeros : (byte)0);
+        try
+        {
+            _scales = groups > 0 ? backend.AllocateBytes(rows * groups * sizeof(ushort), Name + " (scales)", 0) : null;
+            _native = new DeviceWeight
+            {
+                Data = _data.Value,
+                Scales = _scales?.Value ?? 0,
+                Rows = Rows,
+                Columns = Columns,
+                RowStride = stride,
+                GroupSize = source.GroupSize,
+                Groups = groups,
+            };
+            using var queue = backend.OpenQueue();
+            int first = 0;
+            foreach (var part in source.Parts)
+            {
+                Upload(queue, part, first);
+                first += part.Rows;
+            }
+            queue.Synchronize();
+        }
+        catch
+        {
+            Dispose(true);
+            throw;
+        }
+    }
+
+    public override long OwnedBytes => _data.ByteLength + (_scales?.ByteLength ?? 0);
+
+    public DeviceWeight Native
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(_data.IsClosed, this);
+            return _native;
+        }
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        _data.Dispose();
+        _scales?.Dispose();
+    }
+
+    private static byte[] CodeTable()
+    {
+        byte[] codes = new byte[256];
+        for (int code = 0; code < QuantizedLayout.Levels.Length; code++)
+        {
+            codes[(byte)QuantizedLayout.Levels[code]] = (byte)code;
+        }
+        return codes;
+    }
+
+    private static int RowStride(int columns, int groupSize) => checked((int)RoundUp(columns, Math.Max(Tile, groupSize)));
+
+    private static long RoundUp(long value, int unit) => (value + unit - 1) / unit * unit;
+
+    private static long RowBytes(WeightFormat format, long stride) => format switch
+    {
+        WeightFormat.F32 => stride * sizeof(float),
+        WeightFormat.Q8 => stride,
+        WeightFormat.Q4 => stride / 2,
+        _ => stride * sizeof(ushort),
+    };
+
+    private void Upload(CudaQueue queue, MatrixPart part, int firstRow)
+    {
+        long rowBytes = RowBytes(Format, _native.RowStride);
+        if (rowBytes > StagingRing.SegmentBytes)
+        {
+            throw new BackendException(Driver.CudaErrors.Backend,
+                $"'{Name}' has {Columns} columns, expected at most {StagingRing.SegmentBytes / sizeof(float)}");
+        }
+        int chunk = (int)(StagingRing.SegmentBytes / rowBytes);
+        sbyte[] levels = Format.IsQuantized() ? new sbyte[QuantizedLayout.Groups(Columns, _native.GroupSize) * _native.GroupSize] : [];
+        ushort[] scales = new ushort[Math.Min(chunk, part.Rows) * _native.Groups];
+        for (int start = 0; start < part.Rows; start += chunk)
+        {
+            int count = Math.Min(chunk, part.Rows - start);
+            int bytes = checked((int)(count * rowBytes));
+            var staging = new Span<byte>(queue.Stage(bytes), bytes);
+            for (int row = 0; row < count; row++)
+            {
+                var to = staging.Slice((int)(row * rowBytes), (int)rowBytes);
+                if (Format.IsQuantized())
+                {
+                    QuantizedLayout.ReadRow((void*)part.Address, Format, part.Rows, Columns, _native.GroupSize, start + row,
+                        levels, scales.AsSpan(row * _native.Groups, _native.Groups)[..(levels.Length / _native.GroupSize)]);
+                    Pack(levels, to);
+                    continue;
+                }
+                int stored = Columns * (Format == WeightFormat.F32 ? sizeof(float) : sizeof(ushort));
+                new ReadOnlySpan<byte>((byte*)part.Address + (long)(start + row) * stored, stored).CopyTo(to);
+                to[stored..].Clear();
+            }
+            queue.Send(staging, _data.Value + (nint)((firstRow + start) * rowBytes));
+            SendScales(queue, scales.AsSpan(0, count * _native.Groups), firstRow + start);
+        }
+    }
+
+    private void SendScales(CudaQueue queue, ReadOnlySpan<ushort> scales, long firstRow)
+    {
+        var bytes = MemoryMarshal.AsBytes(scales);
+        nint to = (_scales?.Value ?? 0) + (nint)(firstRow * _native.Groups * sizeof(ushort));
+        while (!bytes.IsEmpty)
+        {
+            int count = Math.Min(bytes.Length, StagingRing.SegmentBytes);
+            var staging = new Span<byte>(queue.Stage(count), count);
+            bytes[..count].CopyTo(staging);
+            queue.Send(staging, to);
+            bytes = bytes[count..];
+            to += count;
+        }
+    }
+
+    /// <summary>Levels as the kernels read them.</summary>
+    private void Pack(ReadOnlySpan<sbyte> levels, Span<byte> to)
+    {
+        if (Format == WeightFormat.Q8)
+        {
+            MemoryMarshal.AsBytes(levels).CopyTo(to);
+            to[levels.Length..].Clear();
+            return;
+        }
+        to[(levels.Length / 2)..].Fill(QuantizedLayout.ZeroLevel * 0x11);
+        for (int i = 0; i < levels.Length / 2; i++)
+        {
+            to[i] = (byte)(Codes[(byte)levels[2 * i]] | Codes[(byte)levels[2 * i + 1]] << 4);
+        }
+    }
+}
