@@ -1,9 +1,11 @@
 using System.Runtime.CompilerServices;
 using SamEngine.Testing;
 using Xunit;
+using Xunit.Sdk;
+using Xunit.v3;
 
 // One emulated device, which some tests make fail, and kernels that use every core themselves.
-[assembly: CollectionBehavior(DisableTestParallelization = true)]
+[assembly: Parallelization(Mode = ParallelMode.None)]
 
 namespace SamEngine.Cuda.Tests;
 
