@@ -44,6 +44,9 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
         }
     }
 
+    /// <summary>The driver's handle, for measuring.</summary>
+    internal nint Stream => _stream;
+
     /// <summary>Waits for the stream, whatever becomes of it; only under the backend's gate.</summary>
     internal CudaStatus Drain() => CudaDriver.cuStreamSynchronize(_stream);
 

@@ -79,6 +79,9 @@ internal static unsafe partial class CudaDriver
     public static partial CudaStatus cuMemcpyDtoHAsync_v2(void* destination, nint source, nuint bytes, nint stream);
 
     [LibraryImport(Library)]
+    public static partial CudaStatus cuMemcpyDtoDAsync_v2(nint destination, nint source, nuint bytes, nint stream);
+
+    [LibraryImport(Library)]
     public static partial CudaStatus cuStreamCreate(nint* stream, uint flags);
 
     [LibraryImport(Library)]
@@ -116,6 +119,9 @@ internal static unsafe partial class CudaDriver
 
     [LibraryImport(Library)]
     public static partial CudaStatus cuEventSynchronize(nint handle);
+
+    [LibraryImport(Library)]
+    public static partial CudaStatus cuEventElapsedTime(float* milliseconds, nint start, nint end);
 
     [LibraryImport(Library)]
     public static partial CudaStatus cuModuleLoadData(nint* module, void* image);
