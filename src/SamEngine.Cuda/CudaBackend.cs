@@ -11,6 +11,8 @@ namespace SamEngine.Cuda;
 /// </summary>
 internal sealed unsafe class CudaBackend : Backend
 {
+    private const string Remedy = "use smaller weights (Q8, Q4) or fewer KvCacheTokens, or end what else uses the GPU";
+
     private readonly CudaStream _memoryStream;
     private readonly Stack<StreamLoan> _idle = [];
     private readonly List<CudaQueue> _queues = [];
@@ -46,6 +48,8 @@ internal sealed unsafe class CudaBackend : Backend
 
     public override ElementType ActivationType { get; }
 
+    public override string? Failure => _failure;
+
     internal CudaContext Context { get; }
 
     internal CudaKernels Kernels { get; } = null!;
@@ -57,6 +61,18 @@ internal sealed unsafe class CudaBackend : Backend
 
     /// <summary>Grows whenever memory is freed: recordings made before may name memory that is gone.</summary>
     internal int Frees => Volatile.Read(ref _frees);
+
+    public override void CheckBudget(MemoryBudget budget)
+    {
+        Enter();
+        var (free, total) = Memory();
+        if (budget.Total > free)
+        {
+            throw new BackendException(CudaErrors.Backend, $"the model does not fit: {Size(budget.Weights)} of weights, " +
+                $"{Size(budget.Cache)} of keys and values and about {Size(budget.Workspace)} of workspace are {Size(budget.Total)}, " +
+                $"{Size(free)} of {Size(total)} are free on {Info.Device}; {Remedy}");
+        }
+    }
 
     public override DeviceBuffer Allocate(ElementType type, long length, string label) => new CudaBuffer(this, type, length, label);
 
@@ -139,7 +155,7 @@ internal sealed unsafe class CudaBackend : Backend
         {
             var (free, total) = Memory();
             throw new BackendException(CudaErrors.Backend, $"not enough memory for '{label}': {Size(bytes)} wanted, {Size(free)} of " +
-                $"{Size(total)} free on {Info?.Device}; use smaller weights (Q8, Q4) or fewer KvCacheTokens, or end what else uses the GPU");
+                $"{Size(total)} free on {Info?.Device}; {Remedy}");
         }
         Check(status, nameof(CudaDriver.cuMemAllocAsync));
         var memory = new DeviceMemory(this, pointer, bytes);

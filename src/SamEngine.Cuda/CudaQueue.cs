@@ -28,7 +28,7 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
 
     public override void Synchronize()
     {
-        Enter();
+        EnterUnrecorded();
         try
         {
             _backend.Check(CudaDriver.cuStreamSynchronize(_stream));
@@ -50,17 +50,13 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
     /// <summary>Pinned memory for at most <see cref="StagingRing.SegmentBytes"/> to <see cref="Send"/>.</summary>
     internal byte* Stage(int bytes)
     {
-        Enter();
+        EnterUnrecorded();
         return _loan.Staging.Take(bytes, _backend, _loan.Stream);
     }
 
     /// <summary>Enqueues the copy of what was staged.</summary>
     internal void Send(ReadOnlySpan<byte> staged, nint destination)
     {
-        if (_isRecording)
-        {
-            throw new InvalidOperationException("a step uploads: its recording would not");
-        }
         fixed (byte* source = staged)
         {
             _backend.Check(CudaDriver.cuMemcpyHtoDAsync_v2(destination, source, (nuint)staged.Length, _stream));
@@ -118,7 +114,7 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
 
     protected override void EnqueueReadBackCore(TensorView source, Array values)
     {
-        Enter();
+        EnterUnrecorded();
         long bytes = source.Count * source.Type.ByteSize();
         if (_readBytes + bytes > StagingRing.SegmentBytes)
         {
@@ -186,6 +182,16 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         _backend.Enter();
+    }
+
+    /// <summary>For what a recording could not repeat.</summary>
+    private void EnterUnrecorded()
+    {
+        if (_isRecording)
+        {
+            throw new InvalidOperationException("a step that is recorded uploads, reads back or waits");
+        }
+        Enter();
     }
 
     /// <summary>Memory for what an operation keeps between its kernels. Grown to a power of two over the largest need seen,

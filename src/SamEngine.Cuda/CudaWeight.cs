@@ -11,7 +11,7 @@ namespace SamEngine.Cuda;
 internal sealed unsafe class CudaWeight : Weight
 {
     /// <summary>Rows and columns are filled up to a multiple of this.</summary>
-    public const int Tile = 64;
+    private const int Tile = 64;
 
     /// <summary>The code of a level of Q4, by the level's byte.</summary>
     private static readonly byte[] Codes = CodeTable();
@@ -69,13 +69,6 @@ internal sealed unsafe class CudaWeight : Weight
         }
     }
 
-    /// <summary>Device memory for a matrix, without the fill of the last rows; for estimates.</summary>
-    public static long EstimatedBytes(WeightFormat format, long rows, long columns, int groupSize)
-    {
-        long stride = RowStride(columns, groupSize);
-        return rows * (RowBytes(format, stride) + (format.IsQuantized() ? stride / groupSize * sizeof(ushort) : 0));
-    }
-
     protected override void Dispose(bool disposing)
     {
         _data.Dispose();
@@ -92,9 +85,7 @@ internal sealed unsafe class CudaWeight : Weight
         return codes;
     }
 
-    private static int RowStride(int columns, int groupSize) => checked((int)RowStride((long)columns, groupSize));
-
-    private static long RowStride(long columns, int groupSize) => RoundUp(columns, Math.Max(Tile, groupSize));
+    private static int RowStride(int columns, int groupSize) => checked((int)RoundUp(columns, Math.Max(Tile, groupSize)));
 
     private static long RoundUp(long value, int unit) => (value + unit - 1) / unit * unit;
 

@@ -46,14 +46,15 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
             _images = new ImagePreprocessor(config.Vision.ImageSize, ImagePreprocessor.ReferenceMean,
                 ImagePreprocessor.ReferenceStd, options.ImageLimits);
             owned.Push(_backend = CreateBackend(options));
-            long done = 0;
-            owned.Push(_weights = SamWeights.Load(_checkpoint, _backend, options.Weights, (name, bytes) =>
-                progress?.Report(new LoadProgress(name, done += bytes)), cancellation));
             if (options.KvCacheTokens is < 0 or > InferenceEngine.MostCacheTokens)
             {
                 throw new RequestException(nameof(options.KvCacheTokens), $"is {options.KvCacheTokens}, expected 0 (by the " +
                     $"context) to {InferenceEngine.MostCacheTokens}");
             }
+            _backend.CheckBudget(MemoryEstimate.For(_checkpoint, options.Weights, _backend.ActivationType, options.KvCacheTokens));
+            long done = 0;
+            owned.Push(_weights = SamWeights.Load(_checkpoint, _backend, options.Weights, (name, bytes) =>
+                progress?.Report(new LoadProgress(name, done += bytes)), cancellation));
             owned.Push(_engine = new InferenceEngine(_weights, _backend, options.KvCacheTokens));
             Info = new SamModelInfo
             {

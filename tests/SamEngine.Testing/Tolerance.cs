@@ -26,4 +26,19 @@ public static class Tolerance
             Assert.Fail($"{what}: element {worst} of {actual.Length} is {actual[worst]:R}, expected {expected[worst]:R}");
         }
     }
+
+    /// <summary>Asserts that the root mean square of a - b is at most <paramref name="tolerance"/> of that of b.</summary>
+    public static void AssertRelative(string what, ReadOnlySpan<float> actual, ReadOnlySpan<float> expected, double tolerance)
+    {
+        Assert.True(actual.Length == expected.Length, $"{what}: {actual.Length} values, expected {expected.Length}");
+        double error = 0;
+        double size = 0;
+        for (int i = 0; i < actual.Length; i++)
+        {
+            error += Math.Pow((double)actual[i] - expected[i], 2);
+            size += Math.Pow(expected[i], 2);
+        }
+        double relative = Math.Sqrt(error / size);
+        Assert.True(relative <= tolerance, $"{what}: relative error {relative}, expected at most {tolerance}");
+    }
 }

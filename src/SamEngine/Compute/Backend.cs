@@ -7,6 +7,15 @@ namespace SamEngine.Compute;
 /// <param name="Threads">Threads it computes with; 0 where that has no meaning.</param>
 public sealed record BackendInfo(string Name, string Device, string InstructionSet, int Threads);
 
+/// <summary>Memory that a model will take of a backend that copies its weights.</summary>
+/// <param name="Weights">Bytes of matrices and vectors.</param>
+/// <param name="Cache">Bytes of keys and values.</param>
+/// <param name="Workspace">Bytes of intermediate results of a large request.</param>
+internal readonly record struct MemoryBudget(long Weights, long Cache, long Workspace)
+{
+    public long Total => checked(Weights + Cache + Workspace);
+}
+
 /// <summary>
 /// A place to compute: it owns memory, lays out weights, and makes queues that run the operations of
 /// <see cref="ComputeQueue"/>. Thread-safe; queues are not.
@@ -17,6 +26,15 @@ internal abstract class Backend : IDisposable
 
     /// <summary>Type of activations between operations.</summary>
     public abstract ElementType ActivationType { get; }
+
+    /// <summary>Why it can serve no further request; null while it can.</summary>
+    public virtual string? Failure => null;
+
+    /// <summary>Called before a model is loaded. By default nothing is checked: the system backs memory as it is used.</summary>
+    /// <exception cref="BackendException">The model can't fit; the message has the numbers.</exception>
+    public virtual void CheckBudget(MemoryBudget budget)
+    {
+    }
 
     /// <summary>Zero-filled memory.</summary>
     /// <exception cref="BackendException">Not enough memory; nothing was allocated.</exception>

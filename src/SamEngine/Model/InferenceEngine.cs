@@ -20,6 +20,7 @@ internal sealed class InferenceEngine : IDisposable
 
     private readonly SamWeights _weights;
     private readonly SamConfig _config;
+    private readonly Backend _backend;
     private readonly ComputeQueue _queue;
     private readonly Workspace _workspace;
     private readonly KvCache _cache;
@@ -40,15 +41,13 @@ internal sealed class InferenceEngine : IDisposable
     {
         _weights = weights;
         _config = weights.Config;
+        _backend = backend;
         var llm = _config.Llm;
-        // A request with the reference's five beams of 256 ids fits, whatever the context.
-        var usual = new GenerationSettings();
-        int tokens = cacheTokens > 0 ? cacheTokens : Math.Max(2 * llm.MaxPositions,
-            llm.MaxPositions + usual.NumBeams * (Math.Min(usual.MaxLength, llm.MaxPositions) + 3 * BlockSize));
-        int blocks = (tokens + BlockSize - 1) / BlockSize;
+        var shape = CacheShape(_config, cacheTokens);
+        int blocks = shape.Blocks;
         _queue = backend.CreateQueue();
         _workspace = new Workspace(backend);
-        _cache = backend.CreateKvCache(new KvCacheShape(llm.Layers, llm.KeyValueHeads, llm.HeadDim, BlockSize, blocks));
+        _cache = backend.CreateKvCache(shape);
         _pool = new KvBlockPool(blocks, BlockSize);
         int mostBlocks = _pool.BlocksFor(llm.MaxPositions);
         _step = new StepBuffers(backend, Math.Max(llm.MaxPositions, MostDecodeRows), MostDecodeRows, mostBlocks);
@@ -56,6 +55,18 @@ internal sealed class InferenceEngine : IDisposable
             GenerationSettings.MostSuppressed + 1);
         _thread = new Thread(Loop) { IsBackground = true, Name = "SamEngine" };
         _thread.Start();
+    }
+
+    /// <summary>Shape of the key/value memory for a number of tokens; 0 takes what a request with the reference's five beams of
+    /// 256 ids needs, whatever the context.</summary>
+    public static KvCacheShape CacheShape(SamConfig config, int cacheTokens)
+    {
+        var llm = config.Llm;
+        var usual = new GenerationSettings();
+        int tokens = cacheTokens > 0 ? cacheTokens : Math.Max(2 * llm.MaxPositions,
+            llm.MaxPositions + usual.NumBeams * (Math.Min(usual.MaxLength, llm.MaxPositions) + 3 * BlockSize));
+        int blocks = (tokens + BlockSize - 1) / BlockSize;
+        return new KvCacheShape(llm.Layers, llm.KeyValueHeads, llm.HeadDim, BlockSize, blocks);
     }
 
     /// <summary>Bytes of keys and values, of which only used pages are backed.</summary>
@@ -76,8 +87,13 @@ internal sealed class InferenceEngine : IDisposable
 
     /// <summary>Puts a request in the queue.</summary>
     /// <exception cref="RequestException">It can never fit.</exception>
+    /// <exception cref="BackendException">The backend has failed before.</exception>
     public void Submit(EngineWork work)
     {
+        if (_backend.Failure is { } failure)
+        {
+            throw new BackendException(_backend.Info.Name, failure, isFatal: true);
+        }
         CheckPrompt(work.Input);
         int blocks = BlocksFor(work);
         if (blocks > _pool.TotalBlocks)
@@ -292,8 +308,7 @@ internal sealed class InferenceEngine : IDisposable
             _selection.Clear();
             _selection.Measure(work.Search);
             _selection.Add(work.Search, 0);
-            _selection.Select(_queue, logits, _selection.Upload(_queue));
-            _selection.ReadBack(_queue);
+            _selection.Run(_queue, logits);
             _selection.Advance(0, work.Search);
             work.OnStep?.Invoke(work.Search);
         }

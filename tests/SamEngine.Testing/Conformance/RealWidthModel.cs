@@ -57,16 +57,11 @@ internal static class RealWidthModel
         var actual = await Run(backend, quantized ? Formats : null);
         foreach (var e in expected.Where(e => e.Stage is "vit.embed" or "ln_vision" or "qformer.last_hidden_state" or "llm_proj"))
         {
-            double Squares(Func<int, double> of) => Enumerable.Range(0, e.Values.Length).Sum(i => of(i) * of(i));
-            float[] a = actual.First(s => s.Stage == e.Stage).Values;
-            double error = Math.Sqrt(Squares(i => a[i] - e.Values[i]) / Squares(i => e.Values[i]));
-            Assert.True(error <= tolerance, $"{e.Stage}: relative error {error}, expected at most {tolerance}");
+            Tolerance.AssertRelative(e.Stage, actual.First(s => s.Stage == e.Stage).Values, e.Values, tolerance);
         }
         // Logits of the first step only: later ones follow the ids chosen.
-        float[] logits = expected.First(s => s.Stage == "llm_logits").Values;
-        float[] found = actual.First(s => s.Stage == "llm_logits").Values;
-        double distance = Math.Sqrt(logits.Zip(found, (e, a) => Math.Pow(e - a, 2)).Sum() / logits.Sum(e => (double)e * e));
-        Assert.True(distance <= tolerance, $"logits: relative error {distance}, expected at most {tolerance}");
+        Tolerance.AssertRelative("logits", actual.First(s => s.Stage == "llm_logits").Values,
+            expected.First(s => s.Stage == "llm_logits").Values, tolerance);
     }
 
     /// <summary>Runs two guided pictures, a prompt and three greedy steps, and compares every stage with the reference.</summary>

@@ -8,11 +8,13 @@ namespace SamEngine.Testing.Reference;
 /// suite. What a real device would only misbehave over is an error here: a buffer used after its end, a key or value read
 /// before it was written.
 /// </summary>
-internal sealed class ReferenceBackend : Backend
+/// <param name="activationType">Type that activations have on the backend under test: values are rounded to it when they are
+/// uploaded, and nowhere else.</param>
+internal sealed class ReferenceBackend(ElementType activationType = ElementType.F32) : Backend
 {
     public override BackendInfo Info { get; } = new("reference", "C#", "none", 1);
 
-    public override ElementType ActivationType => ElementType.F32;
+    public override ElementType ActivationType => activationType;
 
     public override DeviceBuffer Allocate(ElementType type, long length, string label) =>
         new ReferenceBuffer(type, length, label);
@@ -21,7 +23,7 @@ internal sealed class ReferenceBackend : Backend
 
     public override KvCache CreateKvCache(KvCacheShape shape) => new ReferenceKvCache(shape);
 
-    public override ComputeQueue CreateQueue() => new ReferenceQueue();
+    public override ComputeQueue CreateQueue() => new ReferenceQueue(activationType);
 
     protected override void Dispose(bool disposing)
     {

@@ -1,10 +1,11 @@
 using System.Runtime.InteropServices;
+using SamEngine.Checkpoints;
 using SamEngine.Compute;
 
 namespace SamEngine.Testing.Reference;
 
 /// <summary>The operations, in double where sums are made.</summary>
-internal sealed class ReferenceQueue() : ComputeQueue(ElementType.F32)
+internal sealed class ReferenceQueue(ElementType activationType) : ComputeQueue(activationType)
 {
     public override void Synchronize()
     {
@@ -311,7 +312,13 @@ internal sealed class ReferenceQueue() : ComputeQueue(ElementType.F32)
         }
         else
         {
-            MemoryMarshal.Cast<byte, float>(values).CopyTo(Floats(destination).AsSpan((int)destination.Offset));
+            var to = Floats(destination).AsSpan((int)destination.Offset, values.Length / sizeof(float));
+            MemoryMarshal.Cast<byte, float>(values).CopyTo(to);
+            for (int i = 0; i < to.Length && destination.Type != ElementType.F32; i++)
+            {
+                to[i] = destination.Type == ElementType.F16 ? (float)(Half)to[i]
+                    : BitConverter.UInt32BitsToSingle((uint)TensorData.ToBFloat16(to[i]) << 16);
+            }
         }
     }
 
