@@ -1,3 +1,4 @@
+using SamEngine.Cuda;
 using SamEngine.Ilgpu;
 
 namespace SamEngine.Cli;
@@ -11,6 +12,9 @@ internal enum BackendName
     /// <summary>The native CPU backend.</summary>
     Cpu,
 
+    /// <summary>NVIDIA GPUs, through their driver.</summary>
+    Cuda,
+
     /// <summary>ILGPU.</summary>
     Ilgpu,
 }
@@ -20,17 +24,24 @@ internal enum BackendName
 /// <param name="Reason">Why, as text behind the backend's name; empty when it was named.</param>
 internal sealed record BackendSelection(BackendProvider? Provider, string Reason)
 {
-    /// <summary>What <c>--backend</c> and <c>--device</c> mean here. Auto takes the first GPU that ILGPU can use, else the native CPU
-    /// backend; a GPU that then fails is an error, not a reason to go elsewhere.</summary>
-    /// <exception cref="RequestException">A device of another backend.</exception>
-    public static BackendSelection Choose(BackendName backend, int? device)
+    /// <summary>What <c>--backend</c>, <c>--device</c> and <c>--activations</c> mean here. Auto takes the first GPU that CUDA can use,
+    /// else that ILGPU can use, else the native CPU backend; a GPU that then fails is an error, not a reason to go
+    /// elsewhere.</summary>
+    /// <exception cref="RequestException">An option of another backend.</exception>
+    public static BackendSelection Choose(BackendName backend, int? device, CudaActivationType? activations)
     {
-        if (device is not null && backend != BackendName.Ilgpu)
+        if (device is not null && backend is not (BackendName.Cuda or BackendName.Ilgpu))
         {
-            throw new RequestException(nameof(IlgpuProvider.Device), $"is {device}, but goes with --backend ilgpu only");
+            throw new RequestException(nameof(IlgpuProvider.Device), $"is {device}, but goes with --backend cuda and --backend ilgpu only");
+        }
+        if (activations is not null && backend != BackendName.Cuda)
+        {
+            throw new RequestException(nameof(CudaProvider.ActivationType), $"is {activations}, but goes with --backend cuda only");
         }
         return backend switch
         {
+            BackendName.Cuda => new BackendSelection(
+                new CudaProvider { Device = device, ActivationType = activations ?? CudaActivationType.F16 }, ""),
             BackendName.Ilgpu => new BackendSelection(new IlgpuProvider { Device = device }, ""),
             BackendName.Cpu => new BackendSelection(null, ""),
             _ => Auto(),
@@ -40,14 +51,25 @@ internal sealed record BackendSelection(BackendProvider? Provider, string Reason
     /// <summary>What auto chooses on this machine.</summary>
     public static BackendSelection Auto()
     {
+        string? refusal = CudaProvider.DriverFailure;
+        if (refusal is null)
+        {
+            var gpus = CudaProvider.Devices;
+            if (gpus.FirstOrDefault(d => d.Refusal is null) is { } gpu)
+            {
+                return new BackendSelection(new CudaProvider { Device = gpu.Number }, ", the first GPU; --backend cpu computes without it");
+            }
+            refusal = string.Join("; ", gpus.Select(d => $"{d.Name}: {d.Refusal}"));
+        }
         if (!IlgpuProvider.HasGpuDriver)
         {
             return new BackendSelection(null, ", as there is no GPU driver (libcuda, libOpenCL)");
         }
         var devices = IlgpuProvider.Devices;
-        return devices.FirstOrDefault(d => d.IsGpu && d.Refusal is null) is { } gpu
-            ? new BackendSelection(new IlgpuProvider { Device = gpu.Number }, ", the first GPU; --backend cpu computes without it")
+        return devices.FirstOrDefault(d => d.IsGpu && d.Refusal is null) is { } other
+            ? new BackendSelection(new IlgpuProvider { Device = other.Number },
+                $", the first GPU; --backend cpu computes without it; not cuda, as {refusal}")
             : new BackendSelection(null, devices.Any(d => d.IsGpu)
-                ? ", as no GPU here can be used: 'sam doctor' says why" : ", as there is no GPU");
+                ? ", as no GPU here can be used: 'sam doctor' says why" : $", as there is no GPU ({refusal})");
     }
 }

@@ -308,8 +308,7 @@ internal sealed class InferenceEngine : IDisposable
             _selection.Clear();
             _selection.Measure(work.Search);
             _selection.Add(work.Search, 0);
-            _selection.Select(_queue, logits, _selection.Upload(_queue));
-            _selection.ReadBack(_queue);
+            _selection.Run(_queue, logits);
             _selection.Advance(0, work.Search);
             work.OnStep?.Invoke(work.Search);
         }
