@@ -46,6 +46,7 @@ internal sealed unsafe class CudaKernels : IDisposable
             SelectRows = Find<SelectionArguments>("select_rows");
             SelectGroups = Find<SelectionArguments>("select_groups");
             TokenLogProbs = Find<TokenLogProbsArguments>("token_log_probs");
+            MatrixRate = Find<MatrixRateArguments>("matrix_rate_bf16");
         }
         catch
         {
@@ -83,6 +84,9 @@ internal sealed unsafe class CudaKernels : IDisposable
     public CudaKernel SelectGroups { get; }
 
     public CudaKernel TokenLogProbs { get; }
+
+    /// <summary>For measuring; no operation uses it.</summary>
+    public CudaKernel MatrixRate { get; }
 
     /// <summary>Names of all kernels found, for a test that images have them.</summary>
     public List<string> Names { get; } = [];
