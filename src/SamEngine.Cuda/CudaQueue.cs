@@ -218,6 +218,7 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
         {
             throw _backend.Fail(status, nameof(CudaDriver.cuLaunchKernel), kernel.Name);
         }
+        kernel.WasLaunched = true;
     }
 
     /// <summary>Values on their way into an array.</summary>
