@@ -44,6 +44,14 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
         }
     }
 
+    public override TimeSpan Between(int from, int to)
+    {
+        Enter();
+        float milliseconds;
+        _backend.Check(CudaDriver.cuEventElapsedTime(&milliseconds, _loan.Marks[from].Value, _loan.Marks[to].Value));
+        return TimeSpan.FromMilliseconds(milliseconds);
+    }
+
     /// <summary>Waits for the stream, whatever becomes of it; only under the backend's gate.</summary>
     internal CudaStatus Drain() => CudaDriver.cuStreamSynchronize(_stream);
 
@@ -124,6 +132,12 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
         Receive(Pointer(source), _readBytes, (int)bytes);
         _reads.Add(new PendingRead(_readBytes, (int)source.Count, source.Type, values));
         _readBytes += (int)bytes;
+    }
+
+    protected override void MarkCore(int number)
+    {
+        EnterUnrecorded();
+        _backend.Check(CudaDriver.cuEventRecord(_loan.Marks[number].Value, _stream));
     }
 
     private static nint Pointer(TensorView view) =>
