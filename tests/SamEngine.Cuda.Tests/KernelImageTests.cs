@@ -28,12 +28,13 @@ public sealed class KernelImageTests
     {
         SkipWithoutKernels();
         using var backend = new CudaBackend(null, Enum.Parse<ElementType>(activations));
-        Assert.True(backend.Kernels.Names.Count > 30, $"only {backend.Kernels.Names.Count} kernels");
+        string[] names = [.. backend.Kernels.All.Select(k => k.Name)];
+        Assert.True(names.Length > 30, $"only {names.Length} kernels");
         foreach (var image in KernelImages.All.Where(i => i.IsPtx))
         {
             string text = Encoding.ASCII.GetString(KernelImages.Read(image));
             var entries = Regex.Matches(text, @"\.entry ([a-z0-9_]+)").Select(m => m.Groups[1].Value).ToHashSet();
-            Assert.All(backend.Kernels.Names, name => Assert.Contains(name, entries));
+            Assert.All(names, name => Assert.Contains(name, entries));
             Assert.Contains($".target {image.Architecture}", text, StringComparison.Ordinal);
         }
     }

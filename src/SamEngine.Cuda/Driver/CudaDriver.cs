@@ -13,6 +13,7 @@ internal static unsafe partial class CudaDriver
     /// <summary>A stream that does not wait for the default stream.</summary>
     public const uint StreamNonBlocking = 1;
 
+    public const uint EventTiming = 0;
     public const uint EventDisableTiming = 2;
 
     /// <summary>Unsafe calls of other threads don't break a capture.</summary>
