@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds everything and runs every test. However it ends, its last line is "N passed, N failed, N skipped". Needs the .NET
-# SDK, cmake and g++. Golden folders in ../shared/golden and SAM_GOLDEN are used where they are there (README).
+# SDK, cmake and g++; clang++ 18 or later, where it is there, compiles the CUDA kernels too. Golden folders in
+# ../shared/golden and SAM_GOLDEN are used where they are there (README).
 set -uo pipefail
 passed=0 failed=0 skipped=0 complete=
 finish() {

@@ -142,6 +142,13 @@ SAM_DEVICE uint64_t DoubleToBits(double v) {
 
 #endif  // SAM_EMULATOR
 
+// Before a loop whose arrays must stay in registers.
+#if defined(SAM_EMULATOR)
+#define SAM_UNROLL
+#else
+#define SAM_UNROLL _Pragma("unroll")
+#endif
+
 // M(suffix, T) for every type of activations.
 #define SAM_FOR_ACTIVATIONS(M) \
   M(f32, float)                \

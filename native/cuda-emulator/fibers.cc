@@ -319,6 +319,35 @@ void Runner::Fail(const std::string& message) {
   siglongjmp(fault_, 1);
 }
 
+void Fail(const std::string& message) { running->Fail(message); }
+
+void CopyLater(void* shared, const void* global, int valid, int bytes) {
+  auto& copies = running->copies_[current->index];
+  memset(shared, kPoison, bytes);
+  copies.pending.push_back({shared, global, valid, bytes});
+  copies.open++;
+}
+
+void CommitCopies() {
+  auto& copies = running->copies_[current->index];
+  copies.groups.push_back(copies.open);
+  copies.open = 0;
+}
+
+void WaitForCopies(int pending) {
+  auto& copies = running->copies_[current->index];
+  int groups = std::max(0, (int)copies.groups.size() - pending);
+  int count = 0;
+  for (int i = 0; i < groups; i++) count += copies.groups[i];
+  for (int i = 0; i < count; i++) {
+    const auto& copy = copies.pending[i];
+    if (copy.valid > 0) memcpy(copy.shared, copy.global, copy.valid);
+    memset((char*)copy.shared + copy.valid, 0, copy.bytes - copy.valid);
+  }
+  copies.pending.erase(copies.pending.begin(), copies.pending.begin() + count);
+  copies.groups.erase(copies.groups.begin(), copies.groups.begin() + groups);
+}
+
 // Every fibre starts anew.
 void Runner::Reset() {
   free_ = fibers_;
@@ -348,6 +377,12 @@ bool Runner::Run(const Launch& launch, int64_t block, std::string* message) {
   threads_.resize(n);
   warps_.resize((n + 31) / 32);
   ready_.resize(n);
+  copies_.resize(n);
+  for (Copies& copies : copies_) {
+    copies.pending.clear();
+    copies.groups.clear();
+    copies.open = 0;
+  }
   for (size_t w = 0; w < warps_.size(); w++) {
     warps_[w].arrived = 0;
     warps_[w].lanes = std::min(32, n - (int)w * 32);

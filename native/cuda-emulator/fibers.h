@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <string>
+
 namespace sam::emulator {
 
 // What kernels register.
@@ -68,6 +70,13 @@ inline const Slot* ExchangeWords(const char* operation, uint64_t mine) {
 // As Exchange; the last lane to come computes `results` of all lanes from their slots, in place.
 const Slot* Collect(const char* operation, const void* mine, size_t bytes, void (*compute)(Slot* slots));
 void WaitForBlock(const char* file, int line);
+// Ends the launch with this message.
+[[noreturn]] void Fail(const std::string& message);
+// cp.async: the copy happens when it is waited for, so that reading too early is found.
+void CopyLater(void* shared, const void* global, int valid, int bytes);
+void CommitCopies();
+// Until at most so many committed groups of the thread are under way.
+void WaitForCopies(int pending);
 // The next piece of static shared memory in the order of the kernel's declarations.
 void* StaticShared(size_t bytes, size_t alignment);
 

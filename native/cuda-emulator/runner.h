@@ -22,6 +22,18 @@ struct Launch {
 
 // Runs blocks on the calling OS thread.
 class Runner {
+  // cp.async copies of a thread: those under way in order, and how many each committed group has.
+  struct Copy {
+    void* shared;
+    const void* global;
+    int valid, bytes;
+  };
+  struct Copies {
+    std::vector<Copy> pending;
+    std::vector<int> groups;
+    int open = 0;  // of the group that is not yet committed
+  };
+
  public:
   static constexpr size_t kStaticSharedBytes = 64 * 1024;
 
@@ -36,6 +48,10 @@ class Runner {
  private:
   friend const Slot* Collect(const char*, const void*, size_t, void (*)(Slot*));
   friend void WaitForBlock(const char*, int);
+  friend void sam::emulator::Fail(const std::string&);
+  friend void CopyLater(void*, const void*, int, int);
+  friend void CommitCopies();
+  friend void WaitForCopies(int);
   friend struct Fiber;
 
   Fiber* FreeFiber();
@@ -57,6 +73,7 @@ class Runner {
   Block block_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
+  std::vector<Copies> copies_;
   std::vector<Fiber*> fibers_, free_;
   std::vector<Thread*> ready_;  // ring
   size_t ready_first_ = 0, ready_count_ = 0;

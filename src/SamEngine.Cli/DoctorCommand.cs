@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Runtime.InteropServices;
 using SamEngine.Compute.Cpu;
+using SamEngine.Cuda;
 using SamEngine.Ilgpu;
 
 namespace SamEngine.Cli;
@@ -32,6 +33,7 @@ internal static class DoctorCommand
             {
                 Console.Out.WriteLine($"  tried {probe.Path}: {probe.Outcome}");
             }
+            WriteCuda();
             foreach (var driver in IlgpuProvider.Drivers)
             {
                 Console.Out.WriteLine($"  tried {driver.Library}: {driver.Problem ?? "started"}");
@@ -43,11 +45,32 @@ internal static class DoctorCommand
                     (device.Refusal is { } refusal ? $": not usable: {refusal}" : ""));
             }
             var auto = BackendSelection.Auto();
-            Console.Out.WriteLine($"backend auto: {(auto.Provider is null ? "cpu" : "ilgpu")}{auto.Reason}");
+            Console.Out.WriteLine($"backend auto: {auto.Provider switch { null => "cpu", CudaProvider => "cuda", _ => "ilgpu" }}{auto.Reason}");
             Console.Out.WriteLine($"default model: {BundledModel.Name}, {BundledModel.Folder}" +
                 (BundledModel.IsThere ? "" : ": not there; commands need --model DIR"));
             return code;
         });
         return command;
+    }
+
+    private static void WriteCuda()
+    {
+        Console.Out.WriteLine(CudaProvider.DriverFailure is { } failure ? $"backend cuda: not usable: {failure}"
+            : $"backend cuda: the driver is for CUDA {CudaProvider.DriverVersion}; kernels embedded: " +
+                (CudaProvider.Kernels.Count > 0 ? string.Join(", ", CudaProvider.Kernels) : "none"));
+        foreach (var probe in CudaProvider.DriverProbes)
+        {
+            Console.Out.WriteLine($"  tried {probe.Path}: {probe.Outcome}");
+        }
+        if (CudaProvider.DriverFailure is not null)
+        {
+            return;
+        }
+        foreach (var device in CudaProvider.Devices)
+        {
+            Console.Out.WriteLine($"backend cuda, device {device.Number}: {device.Name}, compute capability " +
+                $"{device.ComputeCapability / 10}.{device.ComputeCapability % 10}, {Units.Bytes(device.MemoryBytes)}" +
+                (device.Refusal is { } refusal ? $": not usable: {refusal}" : $", kernels: {device.Kernels}"));
+        }
     }
 }

@@ -31,6 +31,7 @@ internal static partial class ErrorReport
         [nameof(SamModelOptions.Threads)] = "--threads",
         [nameof(SamModelOptions.InstructionSet)] = "--isa",
         ["Device"] = "--device",
+        [nameof(Cuda.CudaProvider.ActivationType)] = "--activations",
         [nameof(SamModelOptions.KvCacheTokens)] = "--kv-tokens",
         [nameof(ConvertOptions.InstructBlip)] = "--instructblip",
         [nameof(ConvertOptions.Llm)] = "--llm",

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using SamEngine.Cuda;
 
 namespace SamEngine.Cli;
 
@@ -11,10 +12,13 @@ internal sealed class ModelOptions
         $"Model folder, as 'sam model convert' writes it ({BundledModel.Name}, which comes with the command)", "-m");
 
     private readonly Option<BackendName?> _backend = CommandOptions.Choice<BackendName>("--backend",
-        "Where to compute; auto: on a GPU that ILGPU can use, else on the processor (auto)");
+        "Where to compute; auto: on a GPU that CUDA, else ILGPU, can use, else on the processor (auto)");
 
     private readonly Option<int?> _device = CommandOptions.Whole<int>("--device",
-        "Device of --backend ilgpu, as 'sam doctor' numbers them (the first GPU, else ILGPU's CPU accelerator)", least: 0);
+        "Device of --backend cuda or ilgpu, as 'sam doctor' numbers them (the first GPU; ilgpu: else ILGPU's CPU accelerator)", least: 0);
+
+    private readonly Option<CudaActivationType?> _activations = CommandOptions.Choice<CudaActivationType>("--activations",
+        "Type of activations on --backend cuda; f32 is slow and exact (f16)");
 
     private readonly Option<string?> _weights = new("--weights")
     {
@@ -46,6 +50,7 @@ internal sealed class ModelOptions
         command.Options.Add(_model);
         command.Options.Add(_backend);
         command.Options.Add(_device);
+        command.Options.Add(_activations);
         command.Options.Add(_weights);
         command.Options.Add(_adapters);
         command.Options.Add(_allowTorch);
@@ -58,7 +63,8 @@ internal sealed class ModelOptions
     /// <summary>Loads the model, showing progress and the checkpoint's notes on standard error.</summary>
     public async Task<SamModel> LoadAsync(ParseResult parsed, bool quiet, CancellationToken cancellation)
     {
-        var selection = BackendSelection.Choose(parsed.GetValue(_backend) ?? BackendName.Auto, parsed.GetValue(_device));
+        var selection = BackendSelection.Choose(parsed.GetValue(_backend) ?? BackendName.Auto, parsed.GetValue(_device),
+            parsed.GetValue(_activations));
         var options = new SamModelOptions
         {
             BackendProvider = selection.Provider,

@@ -4,9 +4,17 @@ using SamEngine.Cuda.Driver;
 namespace SamEngine.Cuda;
 
 /// <summary>A kernel of the loaded image.</summary>
-/// <param name="Name">Its name in the image.</param>
-/// <param name="Function">The driver's handle.</param>
-internal sealed record CudaKernel(string Name, nint Function);
+internal sealed class CudaKernel(string name, nint function)
+{
+    /// <summary>Its name in the image.</summary>
+    public string Name { get; } = name;
+
+    /// <summary>The driver's handle.</summary>
+    public nint Function { get; } = function;
+
+    /// <summary>Whether it has been launched; for tests that each shape gets the kernel that is meant for it.</summary>
+    public bool WasLaunched { get; set; }
+}
 
 /// <summary>
 /// The kernels for one type of activations, looked up once. A name is the operation, then the activation type, then, where
@@ -19,6 +27,8 @@ internal sealed unsafe class CudaKernels : IDisposable
 
     private readonly CudaModule _module;
     private readonly CudaKernel[] _linear;
+    private readonly CudaKernel?[] _linearFew8;
+    private readonly CudaKernel?[] _linearFew16;
     private readonly CudaKernel[] _embedding;
     private readonly CudaKernel[] _copies;
 
@@ -29,6 +39,8 @@ internal sealed unsafe class CudaKernels : IDisposable
         {
             string a = FloatTypes[(int)activation];
             _linear = [.. Formats.Select(f => Find<LinearArguments>($"linear_{a}_{f}"))];
+            _linearFew8 = Halves<LinearArguments>(activation, $"linear_few8_{a}");
+            _linearFew16 = Halves<LinearArguments>(activation, $"linear_few16_{a}");
             _embedding = [.. Formats.Select(f => Find<EmbeddingArguments>($"embedding_{a}_{f}"))];
             _copies = [.. FloatTypes.SelectMany(s => FloatTypes.Select(d => Find<CopyArguments>($"copy_{s}_{d}")))];
             CopyInts = Find<CopyArguments>("copy_i32_i32");
@@ -46,6 +58,7 @@ internal sealed unsafe class CudaKernels : IDisposable
             SelectRows = Find<SelectionArguments>("select_rows");
             SelectGroups = Find<SelectionArguments>("select_groups");
             TokenLogProbs = Find<TokenLogProbsArguments>("token_log_probs");
+            MatrixRate = Find<MatrixRateArguments>("matrix_rate_bf16");
         }
         catch
         {
@@ -84,10 +97,17 @@ internal sealed unsafe class CudaKernels : IDisposable
 
     public CudaKernel TokenLogProbs { get; }
 
-    /// <summary>Names of all kernels found, for a test that images have them.</summary>
-    public List<string> Names { get; } = [];
+    /// <summary>For measuring; no operation uses it.</summary>
+    public CudaKernel MatrixRate { get; }
 
+    /// <summary>All of them; for tests.</summary>
+    public List<CudaKernel> All { get; } = [];
+
+    /// <summary>Any shape.</summary>
     public CudaKernel Linear(WeightFormat format) => _linear[(int)format];
+
+    /// <summary>At most eight, or sixteen, rows; null for the formats and activations that it does not take.</summary>
+    public CudaKernel? LinearFew(WeightFormat format, bool sixteen) => (sixteen ? _linearFew16 : _linearFew8)[(int)format];
 
     public CudaKernel Embedding(WeightFormat format) => _embedding[(int)format];
 
@@ -118,7 +138,13 @@ internal sealed unsafe class CudaKernels : IDisposable
                     $"gives {sizeof(TArguments)}: they are of different versions; build again");
             }
         }
-        Names.Add(name);
-        return new CudaKernel(name, function);
+        var kernel = new CudaKernel(name, function);
+        All.Add(kernel);
+        return kernel;
     }
+
+    /// <summary>Kernels of the tensor cores: 16-bit activations, every weight format but F32.</summary>
+    private CudaKernel?[] Halves<TArguments>(ElementType activation, string name)
+        where TArguments : unmanaged => [.. Formats.Select((format, i) =>
+            activation == ElementType.F32 || (WeightFormat)i == WeightFormat.F32 ? null : Find<TArguments>($"{name}_{format}"))];
 }

@@ -11,23 +11,6 @@ internal sealed partial class CudaQueue
     /// <summary>Blocks of a launch whose threads share the work, for each multiprocessor.</summary>
     private const int BlocksEach = 16;
 
-    protected override void LinearCore(TensorView x, Weight weight, TensorView y, TensorView bias, Activation activation,
-        TensorView residual)
-    {
-        int rows = x.TotalRows;
-        long tiles = CeilDiv(weight.Rows, 4) * (rows <= 2 ? rows : CeilDiv(rows, 4));
-        Launch(_backend.Kernels.Linear(weight.Format), Shared(tiles, 128), new LinearArguments
-        {
-            X = Native(x),
-            Y = Native(y),
-            Residual = Native(residual),
-            Weight = ((CudaWeight)weight).Native,
-            Bias = Data(bias),
-            Activation = activation,
-            Splits = 1,
-        });
-    }
-
     protected override void RmsNormCore(TensorView x, TensorView gain, float eps, TensorView y) =>
         Launch(_backend.Kernels.RmsNorm, Rows(x.TotalRows, x.Columns, 512),
             new NormArguments { X = Native(x), Y = Native(y), Gain = Data(gain), Eps = eps });

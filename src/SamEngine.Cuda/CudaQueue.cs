@@ -44,6 +44,17 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
         }
     }
 
+    /// <summary>The driver's handle, for measuring.</summary>
+    internal nint Stream => _stream;
+
+    public override TimeSpan Between(int from, int to)
+    {
+        Enter();
+        float milliseconds;
+        _backend.Check(CudaDriver.cuEventElapsedTime(&milliseconds, _loan.Marks[from].Value, _loan.Marks[to].Value));
+        return TimeSpan.FromMilliseconds(milliseconds);
+    }
+
     /// <summary>Waits for the stream, whatever becomes of it; only under the backend's gate.</summary>
     internal CudaStatus Drain() => CudaDriver.cuStreamSynchronize(_stream);
 
@@ -124,6 +135,12 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
         Receive(Pointer(source), _readBytes, (int)bytes);
         _reads.Add(new PendingRead(_readBytes, (int)source.Count, source.Type, values));
         _readBytes += (int)bytes;
+    }
+
+    protected override void MarkCore(int number)
+    {
+        EnterUnrecorded();
+        _backend.Check(CudaDriver.cuEventRecord(_loan.Marks[number].Value, _stream));
     }
 
     private static nint Pointer(TensorView view) =>
@@ -218,6 +235,7 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
         {
             throw _backend.Fail(status, nameof(CudaDriver.cuLaunchKernel), kernel.Name);
         }
+        kernel.WasLaunched = true;
     }
 
     /// <summary>Values on their way into an array.</summary>

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.InteropServices;
 using SamEngine.Compute;
 
@@ -12,6 +13,9 @@ internal sealed unsafe class CudaWeight : Weight
 {
     /// <summary>Rows and columns are filled up to a multiple of this.</summary>
     private const int Tile = 64;
+
+    /// <summary>Pieces of which several threads lay out the rows.</summary>
+    private const int LeastParallelBytes = 1 << 16;
 
     /// <summary>The code of a level of Q4, by the level's byte.</summary>
     private static readonly byte[] Codes = CodeTable();
@@ -106,30 +110,47 @@ internal sealed unsafe class CudaWeight : Weight
                 $"'{Name}' has {Columns} columns, expected at most {StagingRing.SegmentBytes / sizeof(float)}");
         }
         int chunk = (int)(StagingRing.SegmentBytes / rowBytes);
-        sbyte[] levels = Format.IsQuantized() ? new sbyte[QuantizedLayout.Groups(Columns, _native.GroupSize) * _native.GroupSize] : [];
         ushort[] scales = new ushort[Math.Min(chunk, part.Rows) * _native.Groups];
         for (int start = 0; start < part.Rows; start += chunk)
         {
             int count = Math.Min(chunk, part.Rows - start);
             int bytes = checked((int)(count * rowBytes));
-            var staging = new Span<byte>(queue.Stage(bytes), bytes);
-            for (int row = 0; row < count; row++)
+            var staging = (nint)queue.Stage(bytes);
+            int first = start;
+            void Lay(int row) => LayOut(part, first + row, new Span<byte>((byte*)staging + row * rowBytes, (int)rowBytes),
+                scales.AsSpan(row * _native.Groups, _native.Groups));
+            if (bytes >= LeastParallelBytes)
             {
-                var to = staging.Slice((int)(row * rowBytes), (int)rowBytes);
-                if (Format.IsQuantized())
-                {
-                    QuantizedLayout.ReadRow((void*)part.Address, Format, part.Rows, Columns, _native.GroupSize, start + row,
-                        levels, scales.AsSpan(row * _native.Groups, _native.Groups)[..(levels.Length / _native.GroupSize)]);
-                    Pack(levels, to);
-                    continue;
-                }
-                int stored = Columns * (Format == WeightFormat.F32 ? sizeof(float) : sizeof(ushort));
-                new ReadOnlySpan<byte>((byte*)part.Address + (long)(start + row) * stored, stored).CopyTo(to);
-                to[stored..].Clear();
+                Parallel.For(0, count, Lay);
             }
-            queue.Send(staging, _data.Value + (nint)((firstRow + start) * rowBytes));
+            else
+            {
+                for (int row = 0; row < count; row++)
+                {
+                    Lay(row);
+                }
+            }
+            queue.Send(new ReadOnlySpan<byte>((byte*)staging, bytes), _data.Value + (nint)((firstRow + start) * rowBytes));
             SendScales(queue, scales.AsSpan(0, count * _native.Groups), firstRow + start);
         }
+    }
+
+    /// <summary>One row, filled up to the stride.</summary>
+    private void LayOut(MatrixPart part, int row, Span<byte> to, Span<ushort> scales)
+    {
+        if (!Format.IsQuantized())
+        {
+            int stored = Columns * (Format == WeightFormat.F32 ? sizeof(float) : sizeof(ushort));
+            new ReadOnlySpan<byte>((byte*)part.Address + (long)row * stored, stored).CopyTo(to);
+            to[stored..].Clear();
+            return;
+        }
+        int groups = QuantizedLayout.Groups(Columns, _native.GroupSize);
+        sbyte[] rented = ArrayPool<sbyte>.Shared.Rent(groups * _native.GroupSize);
+        var levels = rented.AsSpan(0, groups * _native.GroupSize);
+        QuantizedLayout.ReadRow((void*)part.Address, Format, part.Rows, Columns, _native.GroupSize, row, levels, scales[..groups]);
+        Pack(levels, to);
+        ArrayPool<sbyte>.Shared.Return(rented);
     }
 
     private void SendScales(CudaQueue queue, ReadOnlySpan<ushort> scales, long firstRow)

@@ -1,3 +1,4 @@
+using SamEngine.Compute;
 using SamEngine.Cuda.Driver;
 
 namespace SamEngine.Cuda;
@@ -28,7 +29,7 @@ internal sealed unsafe class StagingRing : IDisposable
         {
             for (int i = 0; i < Segments; i++)
             {
-                _read[i] = new CudaEvent(context);
+                _read[i] = new CudaEvent(context, CudaDriver.EventDisableTiming);
             }
         }
         catch
@@ -72,16 +73,40 @@ internal sealed unsafe class StagingRing : IDisposable
     }
 }
 
-/// <summary>A stream and its pinned memory: made once, lent to one queue at a time.</summary>
-internal sealed class StreamLoan(CudaContext context) : IDisposable
+/// <summary>A stream, its pinned memory and its marks: made once, lent to one queue at a time.</summary>
+internal sealed class StreamLoan : IDisposable
 {
-    public CudaStream Stream { get; } = new(context);
+    public StreamLoan(CudaContext context)
+    {
+        try
+        {
+            Stream = new CudaStream(context);
+            Staging = new StagingRing(context);
+            for (int i = 0; i < Marks.Length; i++)
+            {
+                Marks[i] = new CudaEvent(context, CudaDriver.EventTiming);
+            }
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
 
-    public StagingRing Staging { get; } = new(context);
+    public CudaStream Stream { get; } = null!;
+
+    public StagingRing Staging { get; } = null!;
+
+    public CudaEvent[] Marks { get; } = new CudaEvent[ComputeQueue.Marks];
 
     public void Dispose()
     {
-        Staging.Dispose();
-        Stream.Dispose();
+        foreach (var mark in Marks)
+        {
+            mark?.Dispose();
+        }
+        Staging?.Dispose();
+        Stream?.Dispose();
     }
 }

@@ -11,6 +11,7 @@ public sealed class AutoBackendTests(SamCommand sam) : IDisposable
 {
     private const string NoDevice = """
         int cuInit(unsigned flags) { return 100; }
+        int cuDriverGetVersion(int* version) { *version = 12040; return 0; }
         int cuGetErrorName(int error, const char** name) { *name = error == 100 ? "CUDA_ERROR_NO_DEVICE" : ""; return 0; }
         """;
 
@@ -31,6 +32,7 @@ public sealed class AutoBackendTests(SamCommand sam) : IDisposable
 
         int cuInit(unsigned flags) { return 0; }
         int cuDriverGetVersion(int* version) { note("cuDriverGetVersion"); *version = 12040; return 0; }
+        int cuGetErrorName(int error, const char** name) { *name = ""; return 0; }
         int cuDeviceGetCount(int* count) { note("cuDeviceGetCount"); *count = 0; return 0; }
         """;
 
@@ -81,7 +83,7 @@ public sealed class AutoBackendTests(SamCommand sam) : IDisposable
     {
         await CompileAsync("libcuda.so.1", NoDevice);
         await CompileAsync("libOpenCL.so.1", NoPlatform);
-        await CheckAsync("libcuda.so.1: cuInit failed (CUDA_ERROR_NO_DEVICE, error 100); libOpenCL.so.1: finds no driver (OpenCL platform)",
+        await CheckAsync("cuda: the CUDA driver finds no GPU; libcuda.so.1: cuInit failed (CUDA_ERROR_NO_DEVICE, error 100); libOpenCL.so.1: finds no driver (OpenCL platform)",
             "libcuda.so.1: cuInit failed", "libOpenCL.so.1: finds no driver");
     }
 
@@ -90,7 +92,7 @@ public sealed class AutoBackendTests(SamCommand sam) : IDisposable
     {
         await CompileAsync("libcuda.so.1", "int something;");
         await CompileAsync("libOpenCL.so.1", "int something;");
-        await CheckAsync("libcuda.so.1: has no cuInit: not the CUDA driver; libOpenCL.so.1: has no clGetPlatformIDs: not OpenCL",
+        await CheckAsync("cuda: libcuda.so.1 is not a CUDA driver: it has no cuDriverGetVersion; libcuda.so.1: has no cuInit: not the CUDA driver; libOpenCL.so.1: has no clGetPlatformIDs: not OpenCL",
             "libcuda.so.1: has no cuInit", "libOpenCL.so.1: has no clGetPlatformIDs");
     }
 
@@ -100,7 +102,7 @@ public sealed class AutoBackendTests(SamCommand sam) : IDisposable
         // Its own names for them, libcuda.so and libOpenCL.so, are not there.
         await CompileAsync("libcuda.so.1", NoGpu);
         await CompileAsync("libOpenCL.so.1", OnePlatform);
-        await CheckAsync("libcuda.so.1: found no GPU; libOpenCL.so.1: found no GPU", "libcuda.so.1: started", "libOpenCL.so.1: started");
+        await CheckAsync("cuda: the driver finds no GPU; libcuda.so.1: found no GPU; libOpenCL.so.1: found no GPU", "libcuda.so.1: started", "libOpenCL.so.1: started");
         string notes = File.ReadAllText(Notes);
         Assert.Contains("cuDeviceGetCount", notes, StringComparison.Ordinal);
         Assert.Contains("clGetDeviceIDs", notes, StringComparison.Ordinal);

@@ -36,6 +36,19 @@ public abstract class CudaConformanceTests(CudaFixture cuda)
         }
     }
 
+    /// <summary>A kernel that no case reaches is a kernel untested.</summary>
+    [Fact]
+    public void The_cases_reach_every_kernel()
+    {
+        foreach (string id in ConformanceSuite.All.Where(c => cuda.Backend.ActivationType != ElementType.F16 || !BeyondHalf.Contains(c.Id)).Select(c => c.Id))
+        {
+            ConformanceSuite.Check(cuda.Backend, id);
+        }
+        // The suite copies between equal types only.
+        Assert.Empty(cuda.Backend.Kernels.All.Where(k => !k.WasLaunched
+            && !k.Name.StartsWith("copy_", StringComparison.Ordinal) && k != cuda.Backend.Kernels.MatrixRate).Select(k => k.Name));
+    }
+
     private protected void Check(string id) => ConformanceSuite.Check(cuda.Backend, id);
 }
 

@@ -129,6 +129,23 @@ public sealed class CudaErrorTests : IDisposable
         Assert.Contains("cuLaunchKernel of 'add_f32' failed: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (", error.Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void A_kernel_that_reaches_outside_its_memory_is_found_out()
+    {
+        using var backend = new CudaBackend(null, ElementType.F32);
+        using var x = backend.Allocate(ElementType.F32, 64, "x");
+        using var index = backend.Allocate(ElementType.I32, 1, "index");
+        using var queue = backend.CreateQueue();
+        queue.Upload<int>([4], index.View(1, 1));
+        queue.GatherRows(x.View(4, 16), index.View(1, 1), x.View(1, 16));
+        var error = Assert.Throws<BackendException>(queue.Synchronize);
+        Assert.True(error.IsFatal);
+        Assert.Contains("CUDA_ERROR_ILLEGAL_ADDRESS", error.Message, StringComparison.Ordinal);
+        Assert.Contains("CUDA_ERROR_ILLEGAL_ADDRESS", backend.Failure, StringComparison.Ordinal);
+        Assert.Throws<BackendException>(() => backend.Allocate(ElementType.F32, 1, "more"));
+        Assert.Throws<BackendException>(backend.CreateQueue);
+    }
+
     [Theory]
     [InlineData("cuDevicePrimaryCtxRetain")]
     [InlineData("cuStreamCreate")]

@@ -89,6 +89,20 @@ public sealed class CudaStepTests(F16Fixture cuda) : IClassFixture<F16Fixture>
     }
 
     [Fact]
+    public async Task Times_of_the_stages_are_the_devices()
+    {
+        using var model = new TinyModel();
+        using var checkpoint = SamCheckpoint.Open(model.Folder);
+        using var weights = SamWeights.Load(checkpoint, cuda.Backend);
+        using var engine = new InferenceEngine(weights, cuda.Backend, cacheTokens: 0);
+        EngineTimings? timings = null;
+        var watch = System.Diagnostics.Stopwatch.StartNew();
+        await Run(engine, checkpoint, 1, false, null, 1, t => timings = t);
+        TimeSpan[] stages = [timings!.Vision, timings.QFormer, timings.Prefill];
+        Assert.All(stages, t => Assert.InRange(t, TimeSpan.FromTicks(1), watch.Elapsed));
+    }
+
+    [Fact]
     public void Memory_freed_since_makes_a_recording_void()
     {
         using var queue = cuda.Backend.OpenQueue();
@@ -158,7 +172,7 @@ public sealed class CudaStepTests(F16Fixture cuda) : IClassFixture<F16Fixture>
     private static string Text(IReadOnlyList<Hypothesis> results) => string.Join(' ', results[0].Tokens);
 
     private static async Task<IReadOnlyList<Hypothesis>> Run(InferenceEngine engine, SamCheckpoint checkpoint, int beams, bool sample,
-        Action<TokenSearch>? onStep, int seed = 1)
+        Action<TokenSearch>? onStep, int seed = 1, Action<EngineTimings>? onEnd = null)
     {
         var config = checkpoint.Config;
         var settings = GenerationSettings.Create(
@@ -171,6 +185,7 @@ public sealed class CudaStepTests(F16Fixture cuda) : IClassFixture<F16Fixture>
             TokenSearch.Create(settings), onStep, default);
         engine.Submit(work);
         await work.Completion;
+        onEnd?.Invoke(work.Timings);
         return work.Search.Results();
     }
 }

@@ -13,6 +13,7 @@ internal static unsafe partial class CudaDriver
     /// <summary>A stream that does not wait for the default stream.</summary>
     public const uint StreamNonBlocking = 1;
 
+    public const uint EventTiming = 0;
     public const uint EventDisableTiming = 2;
 
     /// <summary>Unsafe calls of other threads don't break a capture.</summary>
@@ -79,6 +80,9 @@ internal static unsafe partial class CudaDriver
     public static partial CudaStatus cuMemcpyDtoHAsync_v2(void* destination, nint source, nuint bytes, nint stream);
 
     [LibraryImport(Library)]
+    public static partial CudaStatus cuMemcpyDtoDAsync_v2(nint destination, nint source, nuint bytes, nint stream);
+
+    [LibraryImport(Library)]
     public static partial CudaStatus cuStreamCreate(nint* stream, uint flags);
 
     [LibraryImport(Library)]
@@ -116,6 +120,9 @@ internal static unsafe partial class CudaDriver
 
     [LibraryImport(Library)]
     public static partial CudaStatus cuEventSynchronize(nint handle);
+
+    [LibraryImport(Library)]
+    public static partial CudaStatus cuEventElapsedTime(float* milliseconds, nint start, nint end);
 
     [LibraryImport(Library)]
     public static partial CudaStatus cuModuleLoadData(nint* module, void* image);

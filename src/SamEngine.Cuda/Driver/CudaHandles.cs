@@ -74,14 +74,14 @@ internal sealed unsafe class CudaStream : CudaHandle
     protected override CudaStatus Release(nint value) => CudaDriver.cuStreamDestroy_v2(value);
 }
 
-/// <summary>A mark in a stream that the host can wait for.</summary>
+/// <summary>A mark in a stream that the host can wait for, or take the time of.</summary>
 internal sealed unsafe class CudaEvent : CudaHandle
 {
-    public CudaEvent(CudaContext context)
+    public CudaEvent(CudaContext context, uint flags)
         : base(context)
     {
         nint created;
-        CudaErrors.Check(CudaDriver.cuEventCreate(&created, CudaDriver.EventDisableTiming));
+        CudaErrors.Check(CudaDriver.cuEventCreate(&created, flags));
         SetHandle(created);
     }
 

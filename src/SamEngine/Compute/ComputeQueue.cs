@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
@@ -23,7 +24,11 @@ internal readonly record struct StepKey(
 /// </summary>
 internal abstract class ComputeQueue(ElementType activationType) : IDisposable
 {
+    /// <summary>Times that can be kept.</summary>
+    public const int Marks = 4;
+
     private readonly ElementType _activation = activationType;
+    private readonly long[] _marks = new long[Marks];
 
     /// <summary>y = activation(x W^T + bias) + residual. x [b, m, K], W [N, K], bias [1, 1, N], y and residual [b, m, N].
     /// The residual may be y itself. y may be F32 where activations are half precision (logits).</summary>
@@ -317,6 +322,16 @@ internal abstract class ComputeQueue(ElementType activationType) : IDisposable
         }
     }
 
+    /// <summary>Notes, under a number below <see cref="Marks"/>, when what was enqueued so far has run.</summary>
+    public void Mark(int number)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)number, (uint)Marks);
+        MarkCore(number);
+    }
+
+    /// <summary>Time between two marks; only after <see cref="Synchronize"/>.</summary>
+    public virtual TimeSpan Between(int from, int to) => Stopwatch.GetElapsedTime(_marks[from], _marks[to]);
+
     /// <summary>Waits until everything enqueued has run.</summary>
     /// <exception cref="BackendException">Something enqueued failed.</exception>
     public abstract void Synchronize();
@@ -386,6 +401,8 @@ internal abstract class ComputeQueue(ElementType activationType) : IDisposable
     protected virtual void AbandonStepCore()
     {
     }
+
+    protected virtual void MarkCore(int number) => _marks[number] = Stopwatch.GetTimestamp();
 
     private static bool SameRows(TensorView a, TensorView b) => a.Batch == b.Batch && a.Rows == b.Rows;
 

@@ -34,6 +34,7 @@ internal sealed class InferenceEngine : IDisposable
     private readonly object _gate = new();
     private int _reservedBlocks;
     private int _activeRows;
+    private int _marks;
     private bool _stopping;
     private bool _decodeIsDue;
 
@@ -250,22 +251,48 @@ internal sealed class InferenceEngine : IDisposable
     /// <summary>Pictures and prompt: leaves keys and values in the sequence, returns the logits after the last row.</summary>
     private TensorView Prefill(EngineWork work, KvSequence prompt)
     {
+        _marks = 0;
+        try
+        {
+            var logits = EnqueuePrefill(work, prompt, out var imageWeights);
+            _queue.Synchronize();
+            TakeTimes(work.Timings);
+            work.ImageWeights = imageWeights.IsEmpty ? null : Means(imageWeights);
+            return logits;
+        }
+        catch (OperationCanceledException)
+        {
+            _queue.Synchronize();
+            TakeTimes(work.Timings);
+            throw;
+        }
+    }
+
+    /// <summary>Times of the stages that the prefill went through.</summary>
+    private void TakeTimes(EngineTimings timings)
+    {
+        TimeSpan Stage(int number) => number + 1 < _marks ? _queue.Between(number, number + 1) : TimeSpan.Zero;
+        timings.Vision = Stage(0);
+        timings.QFormer = Stage(1);
+        timings.Prefill = Stage(2);
+    }
+
+    private TensorView EnqueuePrefill(EngineWork work, KvSequence prompt, out TensorView imageWeights)
+    {
         var input = work.Input;
-        var timings = work.Timings;
         var trace = TraceOf(work);
         int side = _config.Vision.ImageSize;
         int visualRows = input.Images * _config.QFormer.QueryTokens;
-        long start = Stopwatch.GetTimestamp();
+        _queue.Mark(_marks++);
         var pixels = _workspace.Rent("pixels", ElementType.F32, input.Images, 3 * side, side);
         _queue.Upload<float>(input.Pixels, pixels);
         var features = _weights.Vision.Encode(_queue, _workspace, pixels, trace, work.Cancellation);
-        timings.Vision = Lap(ref start);
+        _queue.Mark(_marks++);
         var text = _workspace.Rent("instruction", ElementType.I32, 1, 1, input.TextIds.Length);
         _queue.Upload<int>(input.TextIds, text);
-        var (visual, runs, imageWeights) = _weights.QFormer.Encode(_queue, _workspace, features, text, input.Guided, trace,
+        (var visual, work.Timings.QFormerLayerRuns, imageWeights) = _weights.QFormer.Encode(_queue, _workspace, features, text, input.Guided, trace,
             work.Cancellation);
-        timings.QFormerLayerRuns = runs;
-        timings.QFormer = Lap(ref start);
+        _queue.Mark(_marks++);
 
         int rows = visualRows + input.PromptIds.Length;
         _step.Clear();
@@ -282,9 +309,7 @@ internal sealed class InferenceEngine : IDisposable
             x.SliceRows(visualRows, input.PromptIds.Length));
         _weights.Llm.Forward(_queue, _workspace, x, _cache, layout, trace, work.Cancellation);
         var logits = _weights.Llm.Logits(_queue, _workspace, x, logitRows, trace);
-        _queue.Synchronize();
-        work.ImageWeights = imageWeights.IsEmpty ? null : Means(imageWeights);
-        timings.Prefill = Lap(ref start);
+        _queue.Mark(_marks++);
         return logits;
     }
 
@@ -308,8 +333,7 @@ internal sealed class InferenceEngine : IDisposable
             _selection.Clear();
             _selection.Measure(work.Search);
             _selection.Add(work.Search, 0);
-            _selection.Select(_queue, logits, _selection.Upload(_queue));
-            _selection.ReadBack(_queue);
+            _selection.Run(_queue, logits);
             _selection.Advance(0, work.Search);
             work.OnStep?.Invoke(work.Search);
         }
@@ -366,7 +390,7 @@ internal sealed class InferenceEngine : IDisposable
             }
             return;
         }
-        var took = Lap(ref start);
+        var took = Stopwatch.GetElapsedTime(start);
         for (int i = _active.Count - 1; i >= 0; i--)
         {
             var work = _active[i];
@@ -591,13 +615,5 @@ internal sealed class InferenceEngine : IDisposable
             Unreserve(work);
             work.Fail(e);
         }
-    }
-
-    private static TimeSpan Lap(ref long start)
-    {
-        long now = Stopwatch.GetTimestamp();
-        var took = Stopwatch.GetElapsedTime(start, now);
-        start = now;
-        return took;
     }
 }

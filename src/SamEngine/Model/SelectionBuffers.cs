@@ -108,6 +108,13 @@ internal sealed class SelectionBuffers : IDisposable
         _groupCount++;
     }
 
+    /// <summary>Runs the selection and waits for its result.</summary>
+    public void Run(ComputeQueue queue, TensorView logits)
+    {
+        Select(queue, logits, Upload(queue));
+        ReadBack(queue);
+    }
+
     /// <summary>Uploads the inputs of the step and gives each group its place in the outputs.</summary>
     public SelectionInputs Upload(ComputeQueue queue)
     {

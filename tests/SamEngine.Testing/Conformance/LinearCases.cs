@@ -49,6 +49,12 @@ internal static class LinearCases
         yield return Case("batched, GELU, residual of its own", 3, 4, 128, [24], pad: 7, bias: true,
             activation: Activation.Gelu, residual: 1);
         yield return Case("result added to its own memory", 2, 6, 128, [40], pad: 2, residual: 2);
+        // Rows of whole vectors and tiles, as in the real model: what fast kernels take.
+        yield return Case("aligned, a few rows, everything", 1, 5, 256, [96, 40], bias: true, activation: Activation.Gelu, residual: 2);
+        yield return Case("aligned, sixteen rows of two batch entries", 2, 8, 512, [72], bias: true, residual: 1);
+        yield return Case("aligned, one row more", 1, 17, 256, [64], bias: true, residual: 2);
+        yield return Case("aligned, many rows", 1, 130, 320, [136], bias: true, activation: Activation.Gelu, residual: 2);
+        yield return Case("aligned, tiles in full", 2, 128, 256, [256], residual: 1);
         yield return Case("vision width", 1, 2, 1408, [50], bias: true, activation: Activation.Gelu);
         yield return Case("language width", 1, 1, 11008, [24]);
         yield return new(nameof(ComputeQueue.Linear), $"{name}, one input for every batch entry", p =>
