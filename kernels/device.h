@@ -22,6 +22,7 @@
 #endif
 
 #define SAM_DEVICE static __device__ inline __attribute__((always_inline))
+#define SAM_METHOD __device__ inline __attribute__((always_inline))
 
 // A kernel: its name, its arguments `a`, most threads of a block (and least blocks of a multiprocessor).
 #define SAM_KERNEL(name, Arguments, ...) \

@@ -23,12 +23,18 @@ internal sealed class CudaKernel(string name, nint function)
 internal sealed unsafe class CudaKernels : IDisposable
 {
     private static readonly string[] FloatTypes = ["f32", "f16", "bf16"];
+    /// <summary>Dynamic shared memory that every GPU of compute capability 8.0 or later gives a block that asks for it; no kernel
+    /// needs more.</summary>
+    private const int MostSharedBytes = 99 * 1024;
+
     private static readonly string[] Formats = ["f32", "f16", "bf16", "q8", "q4"];
 
     private readonly CudaModule _module;
     private readonly CudaKernel[] _linear;
     private readonly CudaKernel?[] _linearFew8;
     private readonly CudaKernel?[] _linearFew16;
+    private readonly CudaKernel?[] _linearMma64;
+    private readonly CudaKernel?[] _linearMma128;
     private readonly CudaKernel[] _embedding;
     private readonly CudaKernel[] _copies;
 
@@ -41,6 +47,8 @@ internal sealed unsafe class CudaKernels : IDisposable
             _linear = [.. Formats.Select(f => Find<LinearArguments>($"linear_{a}_{f}"))];
             _linearFew8 = Halves<LinearArguments>(activation, $"linear_few8_{a}");
             _linearFew16 = Halves<LinearArguments>(activation, $"linear_few16_{a}");
+            _linearMma64 = Halves<LinearArguments>(activation, $"linear_mma64_{a}");
+            _linearMma128 = Halves<LinearArguments>(activation, $"linear_mma128_{a}");
             _embedding = [.. Formats.Select(f => Find<EmbeddingArguments>($"embedding_{a}_{f}"))];
             _copies = [.. FloatTypes.SelectMany(s => FloatTypes.Select(d => Find<CopyArguments>($"copy_{s}_{d}")))];
             CopyInts = Find<CopyArguments>("copy_i32_i32");
@@ -105,6 +113,9 @@ internal sealed unsafe class CudaKernels : IDisposable
     /// <summary>At most eight, or sixteen, rows; null for the formats and activations that it does not take.</summary>
     public CudaKernel? LinearFew(WeightFormat format, bool sixteen) => (sixteen ? _linearFew16 : _linearFew8)[(int)format];
 
+    /// <summary>Tiles of 64, or 128, rows and outputs; null for the formats and activations that it does not take.</summary>
+    public CudaKernel? LinearMma(WeightFormat format, bool large) => (large ? _linearMma128 : _linearMma64)[(int)format];
+
     public CudaKernel Embedding(WeightFormat format) => _embedding[(int)format];
 
     /// <summary>Between floating-point types.</summary>
@@ -142,5 +153,14 @@ internal sealed unsafe class CudaKernels : IDisposable
     /// <summary>Kernels of the tensor cores: 16-bit activations, every weight format but F32.</summary>
     private CudaKernel?[] Halves<TArguments>(ElementType activation, string name)
         where TArguments : unmanaged => [.. Formats.Select((format, i) =>
-            activation == ElementType.F32 || (WeightFormat)i == WeightFormat.F32 ? null : Find<TArguments>($"{name}_{format}"))];
+            activation == ElementType.F32 || (WeightFormat)i == WeightFormat.F32 ? null : FindLarge<TArguments>($"{name}_{format}"))];
+
+    /// <summary>A kernel that may take more shared memory than a launch gets unasked.</summary>
+    private CudaKernel FindLarge<TArguments>(string name)
+        where TArguments : unmanaged
+    {
+        var kernel = Find<TArguments>(name);
+        CudaErrors.Check(CudaDriver.cuFuncSetAttribute(kernel.Function, CudaFunctionAttribute.MaxDynamicSharedBytes, MostSharedBytes));
+        return kernel;
+    }
 }
