@@ -230,6 +230,10 @@ __device__ inline float Largest::Neutral<float>() {
   return -kInfinity;
 }
 template <>
+__device__ inline int32_t Largest::Neutral<int32_t>() {
+  return INT32_MIN;
+}
+template <>
 __device__ inline uint64_t Largest::Neutral<uint64_t>() {
   return 0;
 }
