@@ -123,14 +123,15 @@ struct PagedAttentionArguments {
   View q, y;
   KvCache cache;
   StepLayout layout;
-  // Split along the keys (paged_attention_split only): per row, head and split a maximum, a sum, and head_dim
-  // values. Null for paged_attention.
+  // Split along the keys (paged_decode only): per row, head and split a maximum, a sum, and head_dim sums;
+  // and zeros that the kernel leaves zero. Null for the others.
   float* partials;
+  int32_t* tickets;
   int32_t layer, heads;
   float scale;
   int32_t splits;
 };
-static_assert(sizeof(PagedAttentionArguments) == 200);
+static_assert(sizeof(PagedAttentionArguments) == 208);
 
 struct CopyBlocksArguments {
   KvCache cache;

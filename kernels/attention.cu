@@ -17,8 +17,8 @@ struct DenseKv {
   const T *k, *v;
   int64_t k_stride, v_stride;
 
-  __device__ const T* Key(int i) const { return k + i * k_stride; }
-  __device__ const T* Value(int i) const { return v + i * v_stride; }
+  SAM_METHOD const T* Key(int i) const { return k + i * k_stride; }
+  SAM_METHOD const T* Value(int i) const { return v + i * v_stride; }
 };
 
 template <class T>

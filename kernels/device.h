@@ -22,6 +22,7 @@
 #endif
 
 #define SAM_DEVICE static __device__ inline __attribute__((always_inline))
+#define SAM_METHOD __device__ inline __attribute__((always_inline))
 
 // A kernel: its name, its arguments `a`, most threads of a block (and least blocks of a multiprocessor).
 #define SAM_KERNEL(name, Arguments, ...) \
@@ -227,6 +228,10 @@ struct Largest {
 template <>
 __device__ inline float Largest::Neutral<float>() {
   return -kInfinity;
+}
+template <>
+__device__ inline int32_t Largest::Neutral<int32_t>() {
+  return INT32_MIN;
 }
 template <>
 __device__ inline uint64_t Largest::Neutral<uint64_t>() {

@@ -47,7 +47,7 @@ struct Few {
   int eight_scales;
   int columns, runs_of_group;
 
-  __device__ Few(const LinearArguments& a) {
+  SAM_METHOD Few(const LinearArguments& a) {
     columns = a.x.columns;
     eight_rows = (int64_t)a.weight.row_stride * F::kBits;
     eight_scales = 8 * a.weight.groups;
@@ -59,14 +59,14 @@ struct Few {
     }
   }
 
-  __device__ void Start(const LinearArguments& a, int first) {
+  SAM_METHOD void Start(const LinearArguments& a, int first) {
     int64_t row = first + Lane() / 4;
     w = (const char*)a.weight.data + (row * a.weight.row_stride + Lane() % 4 * kSegment) * F::kBits / 8;
     scales = (const uint16_t*)a.weight.scales + row * a.weight.groups;
   }
 
   // Runs behind the end are zeros.
-  __device__ void Load(Batch& b, int run, int runs) const {
+  SAM_METHOD void Load(Batch& b, int run, int runs) const {
     SAM_UNROLL
     for (int u = 0; u < kUnroll; u++) {
       bool there = run < runs;
@@ -98,7 +98,7 @@ struct Few {
     }
   }
 
-  __device__ void Multiply(const Batch& b, float (&sums)[kTiles][kColumns][4], const uint32_t* table) const {
+  SAM_METHOD void Multiply(const Batch& b, float (&sums)[kTiles][kColumns][4], const uint32_t* table) const {
     SAM_UNROLL
     for (int u = 0; u < kUnroll; u++) {
       SAM_UNROLL

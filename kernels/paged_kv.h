@@ -30,11 +30,11 @@ struct PagedKv {
     return {(const T*)c.keys + shift, (const T*)c.values + shift,
             layout.block_table + sequence * layout.block_table_stride, c.block_size, c.heads * c.head_dim};
   }
-  __device__ int64_t Offset(int i) const {
+  SAM_METHOD int64_t Offset(int i) const {
     return ((int64_t)table[i / block_size] * block_size + i % block_size) * stride;
   }
-  __device__ const T* Key(int i) const { return keys + Offset(i); }
-  __device__ const T* Value(int i) const { return values + Offset(i); }
+  SAM_METHOD const T* Key(int i) const { return keys + Offset(i); }
+  SAM_METHOD const T* Value(int i) const { return values + Offset(i); }
 };
 
 }  // namespace sam

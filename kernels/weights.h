@@ -22,8 +22,8 @@ struct FloatRow {
   SAM_DEVICE FloatRow At(const Weight& w, int row) {
     return {(const T*)w.data + (int64_t)row * w.row_stride};
   }
-  __device__ float Value(int k) const { return ToFloat(data[k]); }
-  __device__ float Scale(int) const { return 1.0f; }
+  SAM_METHOD float Value(int k) const { return ToFloat(data[k]); }
+  SAM_METHOD float Scale(int) const { return 1.0f; }
 };
 
 struct Q8Row {
@@ -35,8 +35,8 @@ struct Q8Row {
     return {(const int8_t*)w.data + (int64_t)row * w.row_stride,
             (const Half*)w.scales + (int64_t)row * w.groups, w.group_size};
   }
-  __device__ float Value(int k) const { return (float)data[k]; }
-  __device__ float Scale(int k) const { return ToFloat(scales[k / group_size]) * (1.0f / 128); }
+  SAM_METHOD float Value(int k) const { return (float)data[k]; }
+  SAM_METHOD float Scale(int k) const { return ToFloat(scales[k / group_size]) * (1.0f / 128); }
 };
 
 // Level of a nibble: QuantizedLayout.Levels, eight in each word.
@@ -55,8 +55,8 @@ struct Q4Row {
     return {(const uint8_t*)w.data + (int64_t)row * w.row_stride / 2,
             (const Half*)w.scales + (int64_t)row * w.groups, w.group_size};
   }
-  __device__ float Value(int k) const { return (float)Q4Level((uint32_t)data[k / 2] >> (k % 2 * 4) & 15); }
-  __device__ float Scale(int k) const { return ToFloat(scales[k / group_size]) * (1.0f / 128); }
+  SAM_METHOD float Value(int k) const { return (float)Q4Level((uint32_t)data[k / 2] >> (k % 2 * 4) & 15); }
+  SAM_METHOD float Scale(int k) const { return ToFloat(scales[k / group_size]) * (1.0f / 128); }
 };
 
 }  // namespace sam

@@ -11,6 +11,7 @@
 
 #define __device__
 #define SAM_DEVICE static inline
+#define SAM_METHOD inline
 #define SAM_EMULATED_BOUNDS(threads, ...) threads
 #define SAM_KERNEL(name, Arguments, ...)                                                                 \
   static void name(const Arguments& a);                                                                  \

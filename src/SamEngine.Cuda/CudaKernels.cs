@@ -23,12 +23,25 @@ internal sealed class CudaKernel(string name, nint function)
 internal sealed unsafe class CudaKernels : IDisposable
 {
     private static readonly string[] FloatTypes = ["f32", "f16", "bf16"];
+    /// <summary>Head widths that the kernels of flash_attention.cu, and of paged_decode.cu, fill up to.</summary>
+    private static readonly int[] FlashWidths = [64, 96, 128];
+    private static readonly int[] DecodeWidths = [64, 128];
+
+    /// <summary>Dynamic shared memory that every GPU of compute capability 8.0 or later gives a block that asks for it; no kernel
+    /// needs more.</summary>
+    private const int MostSharedBytes = 99 * 1024;
+
     private static readonly string[] Formats = ["f32", "f16", "bf16", "q8", "q4"];
 
     private readonly CudaModule _module;
     private readonly CudaKernel[] _linear;
     private readonly CudaKernel?[] _linearFew8;
     private readonly CudaKernel?[] _linearFew16;
+    private readonly CudaKernel?[] _linearMma64;
+    private readonly CudaKernel?[] _linearMma128;
+    private readonly CudaKernel[] _flashAttention = [];
+    private readonly CudaKernel[] _flashPaged = [];
+    private readonly CudaKernel[] _pagedDecode = [];
     private readonly CudaKernel[] _embedding;
     private readonly CudaKernel[] _copies;
 
@@ -41,8 +54,16 @@ internal sealed unsafe class CudaKernels : IDisposable
             _linear = [.. Formats.Select(f => Find<LinearArguments>($"linear_{a}_{f}"))];
             _linearFew8 = Halves<LinearArguments>(activation, $"linear_few8_{a}");
             _linearFew16 = Halves<LinearArguments>(activation, $"linear_few16_{a}");
+            _linearMma64 = Halves<LinearArguments>(activation, $"linear_mma64_{a}");
+            _linearMma128 = Halves<LinearArguments>(activation, $"linear_mma128_{a}");
             _embedding = [.. Formats.Select(f => Find<EmbeddingArguments>($"embedding_{a}_{f}"))];
             _copies = [.. FloatTypes.SelectMany(s => FloatTypes.Select(d => Find<CopyArguments>($"copy_{s}_{d}")))];
+            if (activation != ElementType.F32)
+            {
+                _flashAttention = [.. FlashWidths.Select(w => FindLarge<AttentionArguments>($"flash_attention{w}_{a}"))];
+                _flashPaged = [.. FlashWidths.Select(w => FindLarge<PagedAttentionArguments>($"flash_paged{w}_{a}"))];
+                _pagedDecode = [.. DecodeWidths.Select(w => FindLarge<PagedAttentionArguments>($"paged_decode{w}_{a}"))];
+            }
             CopyInts = Find<CopyArguments>("copy_i32_i32");
             RmsNorm = Find<NormArguments>($"rms_norm_{a}");
             LayerNorm = Find<NormArguments>($"layer_norm_{a}");
@@ -109,12 +130,30 @@ internal sealed unsafe class CudaKernels : IDisposable
     /// <summary>At most eight, or sixteen, rows; null for the formats and activations that it does not take.</summary>
     public CudaKernel? LinearFew(WeightFormat format, bool sixteen) => (sixteen ? _linearFew16 : _linearFew8)[(int)format];
 
+    /// <summary>Tiles of 64, or 128, rows and outputs; null for the formats and activations that it does not take.</summary>
+    public CudaKernel? LinearMma(WeightFormat format, bool large) => (large ? _linearMma128 : _linearMma64)[(int)format];
+
+    /// <summary>Dense attention of heads of this width, and the width that it works with; null for what it does not take.</summary>
+    public (CudaKernel Kernel, int Width)? FlashAttention(int width) => Widest(_flashAttention, FlashWidths, width);
+
+    /// <inheritdoc cref="FlashAttention"/>
+    public (CudaKernel Kernel, int Width)? FlashPaged(int width) => Widest(_flashPaged, FlashWidths, width);
+
+    /// <inheritdoc cref="FlashAttention"/>
+    public (CudaKernel Kernel, int Width)? PagedDecode(int width) => Widest(_pagedDecode, DecodeWidths, width);
+
     public CudaKernel Embedding(WeightFormat format) => _embedding[(int)format];
 
     /// <summary>Between floating-point types.</summary>
     public CudaKernel Copy(ElementType source, ElementType destination) => _copies[(int)source * FloatTypes.Length + (int)destination];
 
     public void Dispose() => _module.Dispose();
+
+    private static (CudaKernel Kernel, int Width)? Widest(CudaKernel[] kernels, int[] widths, int width)
+    {
+        int index = Array.FindIndex(widths, w => w >= width);
+        return index < 0 || kernels.Length == 0 ? null : (kernels[index], widths[index]);
+    }
 
     /// <summary>A kernel that takes one argument of this type.</summary>
     /// <exception cref="BackendException">The image lacks it, or has one of other arguments.</exception>
@@ -146,5 +185,14 @@ internal sealed unsafe class CudaKernels : IDisposable
     /// <summary>Kernels of the tensor cores: 16-bit activations, every weight format but F32.</summary>
     private CudaKernel?[] Halves<TArguments>(ElementType activation, string name)
         where TArguments : unmanaged => [.. Formats.Select((format, i) =>
-            activation == ElementType.F32 || (WeightFormat)i == WeightFormat.F32 ? null : Find<TArguments>($"{name}_{format}"))];
+            activation == ElementType.F32 || (WeightFormat)i == WeightFormat.F32 ? null : FindLarge<TArguments>($"{name}_{format}"))];
+
+    /// <summary>A kernel that may take more shared memory than a launch gets unasked.</summary>
+    private CudaKernel FindLarge<TArguments>(string name)
+        where TArguments : unmanaged
+    {
+        var kernel = Find<TArguments>(name);
+        CudaErrors.Check(CudaDriver.cuFuncSetAttribute(kernel.Function, CudaFunctionAttribute.MaxDynamicSharedBytes, MostSharedBytes));
+        return kernel;
+    }
 }

@@ -8,6 +8,11 @@ internal sealed partial class CudaQueue
     /// <summary>Rows up to which weights are read by the vector kernels.</summary>
     private const int MostFewRows = 16;
 
+    /// <summary>Pairs of levels for every byte of Q4, once for each lane.</summary>
+    private const int Q4TableBytes = 256 * Warp * sizeof(int);
+
+    private DeviceMemory? _tickets;
+
     protected override void LinearCore(TensorView x, Weight weight, TensorView y, TensorView bias, Activation activation,
         TensorView residual)
     {
@@ -28,6 +33,19 @@ internal sealed partial class CudaQueue
             Launch(few, FewShape(arguments.Weight, weight.Format, rows), arguments);
             return;
         }
+        if (rows > MostFewRows && HasEvenRows(arguments.X)
+            && LinearTiles.For(_backend.Multiprocessors, rows, weight) is var tiled
+            && _backend.Kernels.LinearMma(weight.Format, tiled.IsLarge) is { } mma)
+        {
+            if (tiled.Splits > 1)
+            {
+                arguments.Splits = tiled.Splits;
+                arguments.Partials = Scratch((long)tiled.Splits * rows * tiled.Across * tiled.Tile * sizeof(float));
+                arguments.Tickets = Tickets(tiled.Down * tiled.Across);
+            }
+            Launch(mma, tiled.Shape(weight.Format), arguments);
+            return;
+        }
         long tiles = CeilDiv(weight.Rows, 4) * (rows <= 2 ? rows : CeilDiv(rows, 4));
         Launch(_backend.Kernels.Linear(weight.Format), Shared(tiles, 128), arguments);
     }
@@ -35,6 +53,10 @@ internal sealed partial class CudaQueue
     /// <summary>Whether every row begins where 16 bytes can be loaded at once.</summary>
     private static bool HasVectorRows(in DeviceView view) =>
         view.Data % 16 == 0 && view.RowStride % 8 == 0 && view.BatchStride % 8 == 0;
+
+    /// <summary>Whether every row begins where 4 bytes can be loaded at once.</summary>
+    private static bool HasEvenRows(in DeviceView view) =>
+        view.Data % 4 == 0 && view.RowStride % 2 == 0 && view.BatchStride % 2 == 0;
 
     /// <summary>linear_few.cu: a block of warps for every 16 (Q4: 32) rows of the weights, which divide the columns among
     /// themselves.</summary>
@@ -53,6 +75,55 @@ internal sealed partial class CudaQueue
             : new LaunchShape((uint)tiles, (uint)(warps * Warp), (uint)shared);
     }
 
-    /// <summary>Pairs of levels for every byte of Q4, once for each lane.</summary>
-    private const int Q4TableBytes = 256 * Warp * sizeof(int);
+    /// <summary>Zeros that linear_mma counts on and leaves zero. Grown and kept as <see cref="Scratch"/> is.</summary>
+    private nint Tickets(int count)
+    {
+        long bytes = (long)count * sizeof(int);
+        if (_tickets is null || _tickets.ByteLength < bytes)
+        {
+            _tickets?.Dispose();
+            _tickets = null;
+            _tickets = _backend.AllocateBytes((long)System.Numerics.BitOperations.RoundUpToPowerOf2((ulong)bytes), "tickets", 0);
+        }
+        return _tickets.Value;
+    }
+
+    /// <summary>linear_mma.cu: the tiles of a shape.</summary>
+    /// <param name="IsLarge">Of 128 rows and outputs, else 64.</param>
+    /// <param name="Down">Tiles for all rows.</param>
+    /// <param name="Across">Tiles for all outputs.</param>
+    /// <param name="Splits">Parts of K, each a block's work.</param>
+    private readonly record struct LinearTiles(bool IsLarge, int Down, int Across, int Splits)
+    {
+        /// <summary>Columns of K in a stage.</summary>
+        private const int Depth = 64;
+
+        /// <summary>Stages that a block is to have at least: the first ones only fill the pipeline.</summary>
+        private const int LeastStages = 4;
+
+        private const int MostSplits = 8;
+
+        public int Tile => IsLarge ? 128 : 64;
+
+        /// <summary>Large tiles read less for each product; small ones, and parts of K, fill the chip where there is little to
+        /// do.</summary>
+        public static LinearTiles For(int multiprocessors, int rows, Weight weight)
+        {
+            bool isLarge = 2 * CeilDiv(rows, 128) * CeilDiv(weight.Rows, 128) >= multiprocessors;
+            int tile = isLarge ? 128 : 64;
+            int down = (int)CeilDiv(rows, tile);
+            int across = (int)CeilDiv(weight.Rows, tile);
+            int stages = (int)CeilDiv(weight.Columns, Depth);
+            int atOnce = multiprocessors * (isLarge ? 1 : 2);
+            int splits = Math.Clamp(atOnce / (down * across), 1, Math.Clamp(stages / LeastStages, 1, MostSplits));
+            return new LinearTiles(isLarge, down, across, splits);
+        }
+
+        public LaunchShape Shape(WeightFormat format)
+        {
+            int bits = format switch { WeightFormat.Q8 => 8, WeightFormat.Q4 => 4, _ => 16 };
+            int shared = (IsLarge ? 3 : 4) * Tile * (16 + bits) * Depth / 8 + (format == WeightFormat.Q4 ? Q4TableBytes : 0);
+            return new LaunchShape((uint)Down, IsLarge ? 256u : 128u, (uint)shared, (uint)Across, (uint)Splits);
+        }
+    }
 }

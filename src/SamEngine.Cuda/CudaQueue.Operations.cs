@@ -39,19 +39,6 @@ internal sealed partial class CudaQueue
         Launch(_backend.Kernels.ExtractPatches, Shared(y.Count, 256),
             new PatchArguments { Pixels = Native(pixels), Y = Native(y), Channels = channels, Patch = patch });
 
-    protected override void AttentionCore(TensorView q, TensorView k, TensorView v, int heads, float scale, TensorView y,
-        TensorView probabilities) =>
-        Launch(_backend.Kernels.Attention, Shared((long)q.TotalRows * heads * Warp, 128), new AttentionArguments
-        {
-            Q = Native(q),
-            K = Native(k),
-            V = Native(v),
-            Y = Native(y),
-            Probabilities = Native(probabilities),
-            Heads = heads,
-            Scale = scale,
-        });
-
     protected override void GroupPoolCore(TensorView features, TensorView weight, TensorView bias, TensorView context,
         TensorView weights) =>
         Launch(_backend.Kernels.GroupPool,
@@ -75,20 +62,6 @@ internal sealed partial class CudaQueue
             Layout = Native(layout),
             Layer = layer,
             Heads = heads,
-        });
-
-    protected override void PagedAttentionCore(TensorView q, KvCache cache, int layer, int heads, float scale,
-        StepLayout layout, TensorView y) =>
-        Launch(_backend.Kernels.PagedAttention, Shared((long)q.Rows * heads * Warp, 128), new PagedAttentionArguments
-        {
-            Q = Native(q),
-            Y = Native(y),
-            Cache = ((CudaKvCache)cache).Native,
-            Layout = Native(layout),
-            Layer = layer,
-            Heads = heads,
-            Scale = scale,
-            Splits = 1,
         });
 
     protected override void CopyKvBlocksCore(KvCache cache, TensorView pairs)

@@ -83,6 +83,7 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
         _disposed = true;
         DropRecordings();
         _scratch?.Dispose();
+        _tickets?.Dispose();
         if (!_backend.Context.IsClosed)
         {
             _ = _backend.Context.Enter();

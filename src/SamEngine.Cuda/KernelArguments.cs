@@ -164,6 +164,7 @@ internal struct PagedAttentionArguments
     public DeviceKvCache Cache;
     public DeviceLayout Layout;
     public nint Partials;
+    public nint Tickets;
     public int Layer;
     public int Heads;
     public float Scale;

@@ -85,6 +85,8 @@ public sealed class CudaStepTests(F16Fixture cuda) : IClassFixture<F16Fixture>
             Assert.Equal(driver[i - 1].Allocations, driver[i].Allocations);
             Assert.Equal(driver[i - 1].Synchronizations + 1, driver[i].Synchronizations);
             Assert.Equal(driver[i - 1].GraphLaunches + 1, driver[i].GraphLaunches);
+            // Two groups of inputs and the scores up; scores and candidates down.
+            Assert.Equal(driver[i - 1].Copies + 5, driver[i].Copies);
         }
     }
 

@@ -20,23 +20,16 @@ internal sealed class SelectionBuffers : IDisposable
     private readonly int[] _penaltyIds;
     private readonly int[] _bannedIds;
     private readonly float[] _scores;
-    private readonly int[] _rows;
-    private readonly int[] _tokens;
-    private readonly int[] _nonFinite;
+    private readonly int[] _chosen;
     private readonly int[] _wanted;
     private readonly bool[] _exact;
     private readonly int[] _first;
     private readonly int[] _ends;
     private readonly int[] _callCandidates;
-    private readonly DeviceBuffer _deviceGroups;
-    private readonly DeviceBuffer _deviceLogitRows;
+    private readonly PackedInts _packed;
     private readonly DeviceBuffer _deviceRowScores;
-    private readonly DeviceBuffer _devicePenaltyIds;
-    private readonly DeviceBuffer _deviceBannedIds;
     private readonly DeviceBuffer _deviceScores;
-    private readonly DeviceBuffer _deviceRows;
-    private readonly DeviceBuffer _deviceTokens;
-    private readonly DeviceBuffer _deviceNonFinite;
+    private readonly DeviceBuffer _deviceChosen;
     private int _groupCount;
     private int _rowCount;
     private int _idColumns;
@@ -55,23 +48,17 @@ internal sealed class SelectionBuffers : IDisposable
         _penaltyIds = new int[mostRows * mostIds];
         _bannedIds = new int[mostRows * mostBanned];
         _scores = new float[mostRows * _mostCandidates];
-        _rows = new int[_scores.Length];
-        _tokens = new int[_scores.Length];
-        _nonFinite = new int[mostRows];
+        _chosen = new int[2 * _scores.Length + mostRows];
         _wanted = new int[mostRows];
         _exact = new bool[mostRows];
         _first = new int[mostRows];
         _ends = new int[mostRows];
         _callCandidates = new int[mostRows];
-        _deviceGroups = backend.Allocate(ElementType.I32, _groups.Length, "selection groups");
-        _deviceLogitRows = backend.Allocate(ElementType.I32, _logitRows.Length, "selection rows");
+        _packed = new PackedInts(backend, _groups.Length + _logitRows.Length + _penaltyIds.Length + _bannedIds.Length,
+            "selection inputs");
         _deviceRowScores = backend.Allocate(ElementType.F32, _rowScores.Length, "selection scores");
-        _devicePenaltyIds = backend.Allocate(ElementType.I32, _penaltyIds.Length, "penalty ids");
-        _deviceBannedIds = backend.Allocate(ElementType.I32, _bannedIds.Length, "banned ids");
         _deviceScores = backend.Allocate(ElementType.F32, _scores.Length, "candidate scores");
-        _deviceRows = backend.Allocate(ElementType.I32, _rows.Length, "candidate rows");
-        _deviceTokens = backend.Allocate(ElementType.I32, _tokens.Length, "candidate tokens");
-        _deviceNonFinite = backend.Allocate(ElementType.I32, _nonFinite.Length, "non-finite flags");
+        _deviceChosen = backend.Allocate(ElementType.I32, _chosen.Length, "candidates");
     }
 
     /// <summary>Starts a step; lists get as wide as the widest search needs.</summary>
@@ -137,12 +124,14 @@ internal sealed class SelectionBuffers : IDisposable
                 _count += candidates;
             }
         }
-        return new SelectionInputs(
-            Upload(queue, _deviceGroups.View(_groupCount, SelectionGroup.Columns), _groups),
-            Upload(queue, _deviceLogitRows.View(1, _rowCount), _logitRows),
-            Upload(queue, _deviceRowScores.View(1, _rowCount), _rowScores),
-            Upload(queue, _devicePenaltyIds.View(_rowCount, _idColumns), _penaltyIds),
-            Upload(queue, _deviceBannedIds.View(_groupCount, _bannedColumns), _bannedIds));
+        _packed.Clear();
+        var rowScores = _deviceRowScores.View(1, _rowCount);
+        var inputs = new SelectionInputs(_packed.Put(_groups, _groupCount, SelectionGroup.Columns),
+            _packed.Put(_logitRows, 1, _rowCount), rowScores, _packed.Put(_penaltyIds, _rowCount, _idColumns),
+            _packed.Put(_bannedIds, _groupCount, _bannedColumns));
+        _packed.Upload(queue);
+        queue.Upload<float>(_rowScores.AsSpan(0, _rowCount), rowScores);
+        return inputs;
     }
 
     /// <summary>What the calls of <see cref="Select"/> depend on; null when one width of candidates does not serve all.</summary>
@@ -164,9 +153,9 @@ internal sealed class SelectionBuffers : IDisposable
                 BannedIds = inputs.BannedIds.SliceRows(group, groups),
             }, new SelectionOutputs(
                 TensorView.Contiguous(_deviceScores, first, 1, groups, candidates),
-                TensorView.Contiguous(_deviceRows, first, 1, groups, candidates),
-                TensorView.Contiguous(_deviceTokens, first, 1, groups, candidates),
-                TensorView.Contiguous(_deviceNonFinite, group, 1, 1, groups)));
+                TensorView.Contiguous(_deviceChosen, first, 1, groups, candidates),
+                TensorView.Contiguous(_deviceChosen, _count + first, 1, groups, candidates),
+                TensorView.Contiguous(_deviceChosen, 2 * _count + group, 1, 1, groups)));
             group = _ends[call];
         }
     }
@@ -175,9 +164,8 @@ internal sealed class SelectionBuffers : IDisposable
     public void ReadBack(ComputeQueue queue)
     {
         queue.EnqueueReadBack(_deviceScores.View(1, _count), _scores);
-        queue.EnqueueReadBack(_deviceRows.View(1, _count), _rows);
-        queue.EnqueueReadBack(_deviceTokens.View(1, _count), _tokens);
-        queue.EnqueueReadBack(_deviceNonFinite.View(1, _groupCount), _nonFinite);
+        // Rows, tokens, and for each group whether a logit is not finite.
+        queue.EnqueueReadBack(_deviceChosen.View(1, 2 * _count + _groupCount), _chosen);
         queue.Synchronize();
     }
 
@@ -185,39 +173,27 @@ internal sealed class SelectionBuffers : IDisposable
     /// <exception cref="NumericException">The logits held NaN or infinity.</exception>
     public void Advance(int index, TokenSearch search)
     {
-        if (_nonFinite[index] != 0)
+        if (_chosen[2 * _count + index] != 0)
         {
             throw new NumericException("logits", $"NaN or infinity at step {search.Steps}: the weights are damaged, or a " +
                 "half-precision format overflowed; load the model with F32 weights, or check it with 'sam model inspect'");
         }
         int first = _first[index];
-        search.Advance(_scores.AsSpan(first, search.Candidates), _rows.AsSpan(first, search.Candidates),
-            _tokens.AsSpan(first, search.Candidates));
+        search.Advance(_scores.AsSpan(first, search.Candidates), _chosen.AsSpan(first, search.Candidates),
+            _chosen.AsSpan(_count + first, search.Candidates));
     }
 
     public void Dispose()
     {
-        _deviceGroups.Dispose();
-        _deviceLogitRows.Dispose();
+        _packed.Dispose();
         _deviceRowScores.Dispose();
-        _devicePenaltyIds.Dispose();
-        _deviceBannedIds.Dispose();
         _deviceScores.Dispose();
-        _deviceRows.Dispose();
-        _deviceTokens.Dispose();
-        _deviceNonFinite.Dispose();
+        _deviceChosen.Dispose();
     }
 
     private static void Put(ReadOnlySpan<int> ids, Span<int> list)
     {
         ids.CopyTo(list);
         list[ids.Length..].Fill(-1);
-    }
-
-    private static TensorView Upload<T>(ComputeQueue queue, TensorView view, T[] values)
-        where T : unmanaged
-    {
-        queue.Upload<T>(values.AsSpan(0, (int)view.Count), view);
-        return view;
     }
 }

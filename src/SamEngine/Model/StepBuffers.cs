@@ -16,13 +16,7 @@ internal sealed class StepBuffers : IDisposable
     private readonly int[] _blockTable;
     private readonly int[] _logitRows;
     private readonly int[] _copies;
-    private readonly DeviceBuffer _deviceIds;
-    private readonly DeviceBuffer _devicePositions;
-    private readonly DeviceBuffer _deviceSlots;
-    private readonly DeviceBuffer _deviceRowStarts;
-    private readonly DeviceBuffer _deviceBlockTable;
-    private readonly DeviceBuffer _deviceLogitRows;
-    private readonly DeviceBuffer _deviceCopies;
+    private readonly PackedInts _packed;
     private int _rows;
     private int _sequences;
     private int _logits;
@@ -40,13 +34,8 @@ internal sealed class StepBuffers : IDisposable
         _blockTable = new int[mostSequences * mostBlocks];
         _logitRows = new int[mostRows];
         _copies = new int[2 * mostSequences];
-        _deviceIds = backend.Allocate(ElementType.I32, _ids.Length, "step ids");
-        _devicePositions = backend.Allocate(ElementType.I32, _positions.Length, "step positions");
-        _deviceSlots = backend.Allocate(ElementType.I32, _slots.Length, "step slots");
-        _deviceRowStarts = backend.Allocate(ElementType.I32, _rowStarts.Length, "step row starts");
-        _deviceBlockTable = backend.Allocate(ElementType.I32, _blockTable.Length, "step block table");
-        _deviceLogitRows = backend.Allocate(ElementType.I32, _logitRows.Length, "step logit rows");
-        _deviceCopies = backend.Allocate(ElementType.I32, _copies.Length, "step block copies");
+        _packed = new PackedInts(backend, _ids.Length + _positions.Length + _slots.Length + _rowStarts.Length + _blockTable.Length
+            + _logitRows.Length + _copies.Length, "step inputs");
     }
 
     public int MostRows { get; }
@@ -89,38 +78,20 @@ internal sealed class StepBuffers : IDisposable
     /// <summary>Uploads everything and returns the layout, the ids and the rows whose logits are wanted.</summary>
     public (StepLayout Layout, TensorView Ids, TensorView LogitRows) Upload(ComputeQueue queue, KvCache cache)
     {
+        _packed.Clear();
+        var layout = new StepLayout(_packed.Put(_positions, 1, _rows), _packed.Put(_slots, 1, _rows),
+            _packed.Put(_rowStarts, 1, _sequences + 1), _packed.Put(_blockTable, _sequences, _mostBlocks));
+        var ids = _packed.Put(_ids, 1, _rows);
+        var logitRows = _packed.Put(_logitRows, 1, Math.Max(_logits, 1));
+        // Last: how many there are is no part of the step's shape.
+        var pairs = _copyCount > 0 ? _packed.Put(_copies, _copyCount, 2) : default;
+        _packed.Upload(queue);
         if (_copyCount > 0)
         {
-            var pairs = TensorView.Contiguous(_deviceCopies, 0, 1, _copyCount, 2);
-            queue.Upload<int>(_copies.AsSpan(0, 2 * _copyCount), pairs);
             queue.CopyKvBlocks(cache, pairs);
         }
-        var layout = new StepLayout(
-            Put(queue, RowsOf(_devicePositions), _positions),
-            Put(queue, RowsOf(_deviceSlots), _slots),
-            Put(queue, _deviceRowStarts.View(1, _sequences + 1), _rowStarts),
-            Put(queue, _deviceBlockTable.View(_sequences, _mostBlocks), _blockTable));
-        var ids = Put(queue, RowsOf(_deviceIds), _ids);
-        var logitRows = Put(queue, _deviceLogitRows.View(1, Math.Max(_logits, 1)), _logitRows);
         return (layout, ids, logitRows);
     }
 
-    public void Dispose()
-    {
-        _deviceIds.Dispose();
-        _devicePositions.Dispose();
-        _deviceSlots.Dispose();
-        _deviceRowStarts.Dispose();
-        _deviceBlockTable.Dispose();
-        _deviceLogitRows.Dispose();
-        _deviceCopies.Dispose();
-    }
-
-    private TensorView RowsOf(DeviceBuffer buffer) => buffer.View(1, _rows);
-
-    private static TensorView Put(ComputeQueue queue, TensorView view, int[] values)
-    {
-        queue.Upload<int>(values.AsSpan(0, (int)view.Count), view);
-        return view;
-    }
+    public void Dispose() => _packed.Dispose();
 }

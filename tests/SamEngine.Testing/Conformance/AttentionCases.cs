@@ -17,6 +17,18 @@ internal static class AttentionCases
             yield return Case("vision: 257 tokens, head width 88", 1, 257, 257, 2, 88);
             yield return Case("Q-Former: 32 queries on 257 patches", 2, 32, 257, 2, 64, probabilities: true);
             yield return Case("scores of a thousand", 1, 8, 50, 2, 32, queryScale: 300);
+            // Rows of whole vectors, as in the real model: what fast kernels take.
+            yield return Case("aligned, 257 tokens, head width 88", 1, 257, 257, 2, 88, valuePad: 0);
+            yield return Case("aligned, 32 queries on 257 patches, head width 64", 2, 32, 257, 2, 64, pad: 8, valuePad: 16);
+            yield return Case("aligned, head width 128", 1, 70, 129, 3, 128, valuePad: 8);
+            yield return Case("aligned, head width 24, three keys", 2, 65, 3, 2, 24, pad: 8, valuePad: 8);
+            yield return Case("aligned, scores of a thousand", 1, 8, 70, 2, 32, queryScale: 300, valuePad: 0);
+            yield return new(nameof(ComputeQueue.Attention), "aligned slices of one joint projection", p =>
+            {
+                var qkv = p.Input(2, 66, 3 * 48, 8);
+                p.Queue.Attention(qkv.SliceColumns(0, 48), qkv.SliceColumns(48, 48), qkv.SliceColumns(96, 48), 3, 0.3f,
+                    p.Output("y", 2, 66, 48, 1));
+            });
             yield return new(nameof(ComputeQueue.Attention), "slices of one joint projection", p =>
             {
                 var qkv = p.Input(2, 9, 3 * 24, 5);
@@ -37,11 +49,11 @@ internal static class AttentionCases
     }
 
     private static ConformanceCase Case(string name, int batch, int queries, int keys, int heads, int width, int pad = 0,
-        bool probabilities = false, double queryScale = 1) => new(nameof(ComputeQueue.Attention), name, p =>
+        bool probabilities = false, double queryScale = 1, int? valuePad = null) => new(nameof(ComputeQueue.Attention), name, p =>
     {
         int columns = heads * width;
         p.Queue.Attention(p.Input(batch, queries, columns, pad, queryScale), p.Input(batch, keys, columns, pad),
-            p.Input(batch, keys, columns, pad + 1), heads, 1 / MathF.Sqrt(width), p.Output("y", batch, queries, columns, pad),
+            p.Input(batch, keys, columns, valuePad ?? pad + 1), heads, 1 / MathF.Sqrt(width), p.Output("y", batch, queries, columns, pad),
             probabilities ? p.Output("probabilities", batch * heads, queries, keys, pad, ElementType.F32) : default);
     }, queryScale > 1 ? 2e-3 : 2e-5);
 }

@@ -21,6 +21,11 @@ internal static class KvCacheCases
             yield return Prefill(Paged, "language model width", 4, 4, 128, 16, [(0, 40, [2, 0, 1]), (0, 17, [3, 4])]);
             yield return Prefill(Paged, "grouped query heads", 6, 2, 10, 4, [(0, 7, [1, 2])]);
             yield return Prefill(Paged, "one key/value head", 4, 1, 32, 8, [(0, 13, [1, 0])]);
+            yield return Prefill(Paged, "prefill, head width 32", 2, 1, 32, 16, [(0, 70, [4, 0, 2, 1, 3]), (0, 20, [5, 6])]);
+            yield return Prefill(Paged, "prefill, head width 72", 2, 2, 72, 16, [(0, 3, [1]), (0, 66, [6, 5, 4, 3, 2])]);
+            yield return Beams("beams of one prompt, head width 64", 2, 64, 5, 16);
+            yield return Beams("beams of one prompt, head width 128, blocks of five tokens", 4, 128, 3, 5);
+            yield return Beams("more rows than sixteen", 2, 16, 19, 16);
             yield return new(Paged, "decode steps after a prefill, prefix shared by two sequences", p =>
             {
                 const int Heads = 2;
@@ -70,7 +75,34 @@ internal static class KvCacheCases
     {
         int blocks = sequences.Max(s => s.Blocks.Max()) + 1;
         var cache = p.Cache(new KvCacheShape(1, kvHeads, width, blockSize, blocks));
-        Step(p, cache, 0, heads, kvHeads, width, Rotary(p, 64, width), p.Layout(blockSize, sequences), "y", pad);
+        Step(p, cache, 0, heads, kvHeads, width, Rotary(p, 128, width), p.Layout(blockSize, sequences), "y", pad);
+    });
+
+    /// <summary>A prompt of 90 tokens, a second part of it, then two steps of sequences that share all its whole blocks. The last
+    /// one has a prompt of its own.</summary>
+    private static ConformanceCase Beams(string name, int heads, int width, int beams, int blockSize) => new(Paged, name, p =>
+    {
+        const int Prompt = 90;
+        const int First = 70;
+        int shared = Prompt / blockSize;
+        int whole = (Prompt + 2 + blockSize - 1) / blockSize;
+        int own = whole - shared;
+        int[] prompt = [.. Enumerable.Range(0, whole).Select(i => i < shared ? shared - 1 - i : i)];
+        int[] Blocks(int beam) => [.. Enumerable.Range(0, whole).Select(i =>
+            i < shared ? prompt[i] : shared + own * (beam + 1) + i - shared)];
+        int other = shared + own * (beams + 2);
+        int[] alone = [.. Enumerable.Range(0, whole).Select(i => other + i)];
+        var cache = p.Cache(new KvCacheShape(1, heads / 2, width, blockSize, other + whole));
+        var table = Rotary(p, Prompt + 2, width);
+        Step(p, cache, 0, heads, heads / 2, width, table, p.Layout(blockSize, (0, First, prompt), (0, 33, alone)), "prompt");
+        Step(p, cache, 0, heads, heads / 2, width, table, p.Layout(blockSize, (First, Prompt - First, prompt)), "rest");
+        for (int step = 0; step < 2; step++)
+        {
+            // What the prompt has in its last block, the beams lack: their tokens begin at the block's start.
+            int at = shared * blockSize + step;
+            Step(p, cache, 0, heads, heads / 2, width, table, p.Layout(blockSize,
+                [.. Enumerable.Range(0, beams).Select(b => (at, 1, Blocks(b))), (33 + step, 1, alone)]), $"step {step}");
+        }
     });
 
     private static void Step(Probe p, KvCache cache, int layer, int heads, int kvHeads, int width, TensorView table,

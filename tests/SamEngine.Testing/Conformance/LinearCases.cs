@@ -55,6 +55,10 @@ internal static class LinearCases
         yield return Case("aligned, one row more", 1, 17, 256, [64], bias: true, residual: 2);
         yield return Case("aligned, many rows", 1, 130, 320, [136], bias: true, activation: Activation.Gelu, residual: 2);
         yield return Case("aligned, tiles in full", 2, 128, 256, [256], residual: 1);
+        yield return Case("aligned, ends inside tiles, parts of K", 1, 33, 584, [130], pad: 8, bias: true, residual: 1);
+        yield return Case("aligned to 8 bytes, two batch entries", 2, 40, 588, [64, 7], pad: 4, bias: true, residual: 2);
+        yield return Case("aligned to 4 bytes", 1, 20, 70, [65], pad: 2, activation: Activation.Gelu);
+        yield return Case("aligned, parts of K in large tiles", 1, 130, 640, [200], pad: 8, bias: true, residual: 2);
         yield return Case("vision width", 1, 2, 1408, [50], bias: true, activation: Activation.Gelu);
         yield return Case("language width", 1, 1, 11008, [24]);
         yield return new(nameof(ComputeQueue.Linear), $"{name}, one input for every batch entry", p =>

@@ -65,10 +65,10 @@ internal static class RealWidthModel
     }
 
     /// <summary>Runs two guided pictures, a prompt and three greedy steps, and compares every stage with the reference.</summary>
-    public static async Task Check(Backend backend, double tolerance)
+    public static async Task Check(Backend backend, double tolerance, bool quantized = false)
     {
-        var expected = await Expected.Value;
-        var actual = await Run(backend, null);
+        var expected = await (quantized ? Quantized : Expected).Value;
+        var actual = await Run(backend, quantized ? Formats : null);
         Assert.Equal(expected.Select(e => e.Stage), actual.Select(a => a.Stage));
         Assert.Contains(expected, e => e.Stage == "qformer.layer.0.stream2");
         Assert.Contains(expected, e => e.Stage == "llm_logits");
