@@ -61,6 +61,19 @@ public sealed class PackageTests(PackageFeed feed)
         Assert.True(aot.ExitCode == 0, aot.ToString());
         Assert.Equal("AOT", aot.Error.Trim());
         Assert.Equal(expected, aot.Output);
+        var cuda = await ProcessRun.RunAsync(Path.Combine(away, "Consumer"), [feed.Model, .. feed.Pictures], "/",
+            new Dictionary<string, string> { ["CONSUMER_CUDA"] = "1", [CudaEmulator.Variable] = CudaEmulator.Path });
+        Assert.True(cuda.ExitCode == 0, cuda.ToString());
+        Assert.Equal(expected, cuda.Output);
+    }
+
+    [Fact]
+    public void The_CUDA_package_needs_nothing_beside_its_assembly()
+    {
+        using var package = ZipFile.OpenRead(Path.Combine(feed.Folder, $"SamEngine.Cuda.{feed.Version}.nupkg"));
+        string[] files = [.. package.Entries.Select(e => e.FullName).Where(n => n[0] != '_' && n[0] != '[' &&
+            !n.StartsWith("package/", StringComparison.Ordinal)).Order(StringComparer.Ordinal)];
+        Assert.Equal(["README.md", "SamEngine.Cuda.nuspec", "lib/net10.0/SamEngine.Cuda.dll", "lib/net10.0/SamEngine.Cuda.xml"], files);
     }
 
     [Fact]
