@@ -23,6 +23,7 @@ internal sealed class CudaKernel(string name, nint function)
 internal sealed unsafe class CudaKernels : IDisposable
 {
     private static readonly string[] FloatTypes = ["f32", "f16", "bf16"];
+
     /// <summary>Head widths that the kernels of flash_attention.cu, and of paged_decode.cu, fill up to.</summary>
     private static readonly int[] FlashWidths = [64, 96, 128];
     private static readonly int[] DecodeWidths = [64, 128];
@@ -151,8 +152,14 @@ internal sealed unsafe class CudaKernels : IDisposable
 
     private static (CudaKernel Kernel, int Width)? Widest(CudaKernel[] kernels, int[] widths, int width)
     {
-        int index = Array.FindIndex(widths, w => w >= width);
-        return index < 0 || kernels.Length == 0 ? null : (kernels[index], widths[index]);
+        for (int i = 0; i < kernels.Length; i++)
+        {
+            if (widths[i] >= width)
+            {
+                return (kernels[i], widths[i]);
+            }
+        }
+        return null;
     }
 
     /// <summary>A kernel that takes one argument of this type.</summary>

@@ -32,7 +32,7 @@ public sealed class PackageFeed : IAsyncLifetime
     {
         _model = new TinyModel();
         Pictures = PictureFiles.Write(Directory.CreateDirectory(_folder["pictures"]).FullName, 3);
-        foreach (string project in (string[])["SamEngine", "SamEngine.Ilgpu", "SamEngine.Cli"])
+        foreach (string project in (string[])["SamEngine", "SamEngine.Cuda", "SamEngine.Ilgpu", "SamEngine.Cli"])
         {
             await DotnetAsync(Golden.RepositoryRoot, "pack", Path.Combine("src", project), "-c", Built.Configuration, "-o", Folder,
                 $"-p:PackageVersion={Version}");
@@ -46,10 +46,13 @@ public sealed class PackageFeed : IAsyncLifetime
     {
         string cache = Environment.GetEnvironmentVariable("NUGET_PACKAGES") is { Length: > 0 } set ? set
             : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "packages");
-        string mine = Path.Combine(cache, "samengine", Version);
-        if (Directory.Exists(mine))
+        foreach (string package in (string[])["samengine", "samengine.cuda"])
         {
-            Directory.Delete(mine, recursive: true);
+            string mine = Path.Combine(cache, package, Version);
+            if (Directory.Exists(mine))
+            {
+                Directory.Delete(mine, recursive: true);
+            }
         }
         _model.Dispose();
         _folder.Dispose();

@@ -30,6 +30,20 @@ public static class Tolerance
     /// <summary>Asserts that the root mean square of a - b is at most <paramref name="tolerance"/> of that of b.</summary>
     public static void AssertRelative(string what, ReadOnlySpan<float> actual, ReadOnlySpan<float> expected, double tolerance)
     {
+        var (error, size) = Squares(what, actual, expected);
+        AssertRelative(what, error, size, tolerance);
+    }
+
+    /// <summary>As above, of sums of squares.</summary>
+    public static void AssertRelative(string what, double error, double size, double tolerance)
+    {
+        double relative = Math.Sqrt(error / size);
+        Assert.True(relative <= tolerance, $"{what}: relative error {relative}, expected at most {tolerance}");
+    }
+
+    /// <summary>Sums of the squares of a - b and of b.</summary>
+    public static (double Error, double Size) Squares(string what, ReadOnlySpan<float> actual, ReadOnlySpan<float> expected)
+    {
         Assert.True(actual.Length == expected.Length, $"{what}: {actual.Length} values, expected {expected.Length}");
         double error = 0;
         double size = 0;
@@ -38,7 +52,6 @@ public static class Tolerance
             error += Math.Pow((double)actual[i] - expected[i], 2);
             size += Math.Pow(expected[i], 2);
         }
-        double relative = Math.Sqrt(error / size);
-        Assert.True(relative <= tolerance, $"{what}: relative error {relative}, expected at most {tolerance}");
+        return (error, size);
     }
 }
