@@ -47,6 +47,21 @@ public sealed class CudaErrorTests : IDisposable
         Assert.NotEmpty((await model.DescribeToEndAsync(Request)).Text);
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(3)]
+    [InlineData(12)]
+    public async Task Too_little_memory_for_a_request_ends_that_request_only(int after)
+    {
+        await using var model = await SamModel.LoadAsync(_model.Folder, Options);
+        CudaEmulator.Fail("cuMemAllocAsync", CudaEmulator.OutOfMemory, after);
+        var error = await Assert.ThrowsAsync<BackendException>(() => model.DescribeToEndAsync(Request).WaitAsync(TimeSpan.FromSeconds(30)));
+        Assert.False(error.IsFatal);
+        Assert.Contains("not enough memory for '", error.Message, StringComparison.Ordinal);
+        using var other = await SamModel.LoadAsync(_model.Folder);
+        Assert.Equal((await other.DescribeToEndAsync(Request)).Text, (await model.DescribeToEndAsync(Request)).Text);
+    }
+
     [Fact]
     public async Task Too_little_memory_for_the_model_is_said_with_the_numbers_before_anything_is_loaded()
     {
