@@ -4,6 +4,8 @@
 # installed, then the bench. Writes report.md, bench.json, torch.json and logs to the folder given; exit code 1 when something
 # failed.
 #
+# A trial without a GPU: SAMENGINE_CUDA_DRIVER names the emulator, BENCH_ARGUMENTS a tiny shape for the bench.
+#
 #   run.sh OUT [CHECKOUT]     CHECKOUT has models/sam-mini and samples; default: the folder two above this script
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -13,6 +15,7 @@ begin=$SECONDS
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tar -C "$work" -xf "$here/bundle.tar.xz" || python3 -m tarfile -e "$here/bundle.tar.xz" "$work" || { echo "can't unpack $here/bundle.tar.xz" >&2; exit 1; }
+export BENCH_ARGUMENTS=${BENCH_ARGUMENTS:-}
 export DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 DOTNET_gcServer=0
 failed=0
 left() { echo $((530 - (SECONDS - begin))); }
@@ -64,7 +67,8 @@ else
   report "- torch: not run, PyTorch with CUDA is not installed"
 fi
 # Its standard output is the table.
-part bench 240 bash -c './SamEngine.GpuBench --torch "$1/torch.json" --json "$1/bench.json" >"$1/table.md"' bash "$out"
+# shellcheck disable=SC2016
+part bench 240 bash -c './SamEngine.GpuBench --torch "$1/torch.json" --json "$1/bench.json" $BENCH_ARGUMENTS >"$1/table.md"' bash "$out"
 report ""
 cat "$out/table.md" >>"$out/report.md" 2>/dev/null
 report "$((SECONDS - begin)) s in all; $([ $failed = 0 ] && echo "everything passed" || echo "SOMETHING FAILED, see above")"
