@@ -35,6 +35,33 @@ public sealed class CudaLifetimeTests : IDisposable
     }
 
     [Fact]
+    public async Task Memory_that_runs_out_in_a_request_ends_that_one_and_the_next_finds_nothing_amiss()
+    {
+        string? expected = null;
+        int failed = 0;
+        // Workspace of the pictures, the prompt, and of recorded steps with their scratch memory.
+        for (int i = 0; i < 60; i += 8)
+        {
+            using var model = await SamModel.LoadAsync(_model.Folder, Options);
+            expected ??= (await model.DescribeToEndAsync(Request(2))).Text;
+            CudaEmulator.Fail("cuMemAllocAsync", CudaEmulator.OutOfMemory, i);
+            try
+            {
+                Assert.Equal(expected, (await model.DescribeToEndAsync(Request(2))).Text);
+            }
+            catch (BackendException e)
+            {
+                Assert.False(e.IsFatal);
+                failed++;
+            }
+            CudaEmulator.Reset();
+            Assert.Equal(expected, (await model.DescribeToEndAsync(Request(2))).Text);
+            Assert.Equal(0, model.Engine.UsedBlocks);
+        }
+        Assert.True(failed >= 3, $"only {failed} requests found too little memory");
+    }
+
+    [Fact]
     public void What_lives_on_the_device_may_outlive_its_backend()
     {
         long before = CudaEmulator.Counters.Live;
