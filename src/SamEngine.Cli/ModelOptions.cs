@@ -43,7 +43,7 @@ internal sealed class ModelOptions
     private readonly Option<string?> _isa = new("--isa") { Description = "Instruction set: scalar, avx2, avx512, avx512-vnni, avx512-bf16 (the best there is)" };
 
     private readonly Option<int?> _kvTokens = CommandOptions.Whole<int>("--kv-tokens",
-        "Tokens of key/value memory; 0: twice the context (0)");
+        "Tokens of key/value memory; 0: twice the context, or what five beams of 256 ids need (0)");
 
     public void AddTo(Command command)
     {

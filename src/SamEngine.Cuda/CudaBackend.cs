@@ -98,13 +98,20 @@ internal sealed unsafe class CudaBackend : Backend
         }
     }
 
-    /// <summary>Takes a queue's stream back.</summary>
+    /// <summary>Takes a queue's stream back; a disposed backend has no use for it.</summary>
     internal void Return(CudaQueue queue, StreamLoan loan)
     {
         lock (Gate)
         {
             _queues.Remove(queue);
-            _idle.Push(loan);
+            if (_memoryStream.IsClosed)
+            {
+                loan.Dispose();
+            }
+            else
+            {
+                _idle.Push(loan);
+            }
         }
     }
 
@@ -173,7 +180,8 @@ internal sealed unsafe class CudaBackend : Backend
         }
     }
 
-    /// <summary>Gives memory back once nothing enqueued can use it any more.</summary>
+    /// <summary>Gives memory back once nothing enqueued can use it any more. What outlives the backend goes by the default
+    /// stream: finalizers come in any order, and may not throw.</summary>
     internal CudaStatus Free(nint pointer)
     {
         lock (Gate)
@@ -185,9 +193,10 @@ internal sealed unsafe class CudaBackend : Backend
                 _ = queue.Drain();
             }
             Interlocked.Increment(ref _frees);
-            var status = CudaDriver.cuMemFreeAsync(pointer, _memoryStream.Value);
+            nint stream = _memoryStream.IsClosed ? 0 : _memoryStream.Value;
+            var status = CudaDriver.cuMemFreeAsync(pointer, stream);
             // Unused memory of the pool goes back to the system when a stream is waited for.
-            return status != CudaStatus.Success ? status : CudaDriver.cuStreamSynchronize(_memoryStream.Value);
+            return status != CudaStatus.Success ? status : CudaDriver.cuStreamSynchronize(stream);
         }
     }
 
@@ -224,9 +233,9 @@ internal sealed unsafe class CudaBackend : Backend
             {
                 loan.Dispose();
             }
+            _memoryStream?.Dispose();
         }
         Kernels?.Dispose();
-        _memoryStream?.Dispose();
         Context?.Dispose();
     }
 

@@ -56,7 +56,7 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
     }
 
     /// <summary>Waits for the stream, whatever becomes of it; only under the backend's gate.</summary>
-    internal CudaStatus Drain() => CudaDriver.cuStreamSynchronize(_stream);
+    internal CudaStatus Drain() => _loan.Stream.IsClosed ? CudaStatus.Success : CudaDriver.cuStreamSynchronize(_stream);
 
     /// <summary>Pinned memory for at most <see cref="StagingRing.SegmentBytes"/> to <see cref="Send"/>.</summary>
     internal byte* Stage(int bytes)
@@ -84,12 +84,9 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
         DropRecordings();
         _scratch?.Dispose();
         _tickets?.Dispose();
-        if (!_backend.Context.IsClosed)
-        {
-            _ = _backend.Context.Enter();
-            _ = Drain();
-            _backend.Return(this, _loan);
-        }
+        _ = _backend.Context.Enter();
+        _ = Drain();
+        _backend.Return(this, _loan);
     }
 
     protected override void UploadCore(ReadOnlySpan<byte> values, TensorView destination)

@@ -116,7 +116,9 @@ internal sealed unsafe class RandomTensorStore : TensorStore
         {
             long at = piece * PieceElements;
             var span = block.Span(scaleBytes + at, (int)Math.Min(PieceElements, codes - at));
-            new Random(HashCode.Combine(_seed, number, piece)).NextBytes(span);
+            // HashCode's values are of one process only.
+            var (start, _, _, _) = Philox.Draw((uint)_seed, (uint)(_seed >> 32), (uint)piece, (uint)(piece >> 32), number, 1);
+            new Random((int)start).NextBytes(span);
             if (format == WeightFormat.Q8)
             {
                 // Code 0 would be level -128, which the layout does not have.

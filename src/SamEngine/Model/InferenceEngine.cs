@@ -46,14 +46,22 @@ internal sealed class InferenceEngine : IDisposable
         var llm = _config.Llm;
         var shape = CacheShape(_config, cacheTokens);
         int blocks = shape.Blocks;
-        _queue = backend.CreateQueue();
-        _workspace = new Workspace(backend);
-        _cache = backend.CreateKvCache(shape);
         _pool = new KvBlockPool(blocks, BlockSize);
         int mostBlocks = _pool.BlocksFor(llm.MaxPositions);
-        _step = new StepBuffers(backend, Math.Max(llm.MaxPositions, MostDecodeRows), MostDecodeRows, mostBlocks);
-        _selection = new SelectionBuffers(backend, MostDecodeRows, llm.MaxPositions + 2,
-            GenerationSettings.MostSuppressed + 1);
+        _workspace = new Workspace(backend);
+        try
+        {
+            _queue = backend.CreateQueue();
+            _cache = backend.CreateKvCache(shape);
+            _step = new StepBuffers(backend, Math.Max(llm.MaxPositions, MostDecodeRows), MostDecodeRows, mostBlocks);
+            _selection = new SelectionBuffers(backend, MostDecodeRows, llm.MaxPositions + 2,
+                GenerationSettings.MostSuppressed + 1);
+        }
+        catch
+        {
+            Release();
+            throw;
+        }
         _thread = new Thread(Loop) { IsBackground = true, Name = "SamEngine" };
         _thread.Start();
     }
@@ -142,11 +150,17 @@ internal sealed class InferenceEngine : IDisposable
         {
             _thread.Join();
         }
-        _selection.Dispose();
-        _step.Dispose();
-        _cache.Dispose();
+        Release();
+    }
+
+    /// <summary>Disposes what there is: too little memory ends the constructor anywhere.</summary>
+    private void Release()
+    {
+        _selection?.Dispose();
+        _step?.Dispose();
+        _cache?.Dispose();
         _workspace.Dispose();
-        _queue.Dispose();
+        _queue?.Dispose();
     }
 
     private int BlocksFor(EngineWork work) =>

@@ -54,11 +54,19 @@ internal sealed class SelectionBuffers : IDisposable
         _first = new int[mostRows];
         _ends = new int[mostRows];
         _callCandidates = new int[mostRows];
-        _packed = new PackedInts(backend, _groups.Length + _logitRows.Length + _penaltyIds.Length + _bannedIds.Length,
-            "selection inputs");
-        _deviceRowScores = backend.Allocate(ElementType.F32, _rowScores.Length, "selection scores");
-        _deviceScores = backend.Allocate(ElementType.F32, _scores.Length, "candidate scores");
-        _deviceChosen = backend.Allocate(ElementType.I32, _chosen.Length, "candidates");
+        try
+        {
+            _packed = new PackedInts(backend, _groups.Length + _logitRows.Length + _penaltyIds.Length + _bannedIds.Length,
+                "selection inputs");
+            _deviceRowScores = backend.Allocate(ElementType.F32, _rowScores.Length, "selection scores");
+            _deviceScores = backend.Allocate(ElementType.F32, _scores.Length, "candidate scores");
+            _deviceChosen = backend.Allocate(ElementType.I32, _chosen.Length, "candidates");
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
     }
 
     /// <summary>Starts a step; lists get as wide as the widest search needs.</summary>
@@ -185,10 +193,10 @@ internal sealed class SelectionBuffers : IDisposable
 
     public void Dispose()
     {
-        _packed.Dispose();
-        _deviceRowScores.Dispose();
-        _deviceScores.Dispose();
-        _deviceChosen.Dispose();
+        _packed?.Dispose();
+        _deviceRowScores?.Dispose();
+        _deviceScores?.Dispose();
+        _deviceChosen?.Dispose();
     }
 
     private static void Put(ReadOnlySpan<int> ids, Span<int> list)

@@ -62,6 +62,17 @@ public sealed class RandomTensorStoreTests
         }
     }
 
+    [Theory]
+    [InlineData(WeightFormat.F32, "733060BDB16A9B3D")]
+    [InlineData(WeightFormat.Q8, "FF25069AFECB1876")]
+    [InlineData(WeightFormat.Q4, "AC4DEE39DF01EC04")]
+    public void Values_are_the_same_in_every_process(WeightFormat format, string last)
+    {
+        using var store = new RandomTensorStore(TinyModel.Config, WeightFormats.All(format), 3);
+        Assert.True(store.TryGet("llm_model.lm_head.weight", out var tensor));
+        Assert.Equal(last, Convert.ToHexString(tensor.Bytes[^8..]));
+    }
+
     private static async Task<int[]> TokensAsync(ulong seed)
     {
         var config = TinyModel.Config;
