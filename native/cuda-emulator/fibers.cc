@@ -222,7 +222,9 @@ Thread* Runner::Next() {
     ready_count_--;
     return thread;
   }
-  return fresh ? &threads_[started_++] : nullptr;
+  if (!fresh) return nullptr;
+  int place = started_++;
+  return &threads_[reversed_ ? launch_.threads - 1 - place : place];
 }
 
 void Runner::Wait() {
@@ -356,7 +358,9 @@ void Runner::Reset() {
 
 bool Runner::Run(const Launch& launch, int64_t block, std::string* message) {
   launch_ = launch;
+  reversed_ = reversed;
   int n = launch.threads;
+  if (reversed_) block = (int64_t)launch.grid[0] * launch.grid[1] * launch.grid[2] - 1 - block;
   size_t dynamic = RoundUp(launch.dynamic_shared_bytes, 16);
   if (dynamic > dynamic_capacity_ || !dynamic_memory_) {
     if (dynamic_memory_) munmap(dynamic_memory_, dynamic_capacity_ + Page());
