@@ -248,8 +248,15 @@ void Runner::Wait() {
 void Runner::Release(Thread* first, int count) {
   for (int i = 0; i < count; i++) {
     if (first + i == current) continue;
-    size_t at = ready_first_ + ready_count_++;
-    ready_[at >= ready_.size() ? at - ready_.size() : at] = first + i;
+    ready_count_++;
+    if (reversed_ && count > 1) {
+      // A warp goes ahead as far as it can, to where others would have to be waited for.
+      ready_first_ = ready_first_ == 0 ? ready_.size() - 1 : ready_first_ - 1;
+      ready_[ready_first_] = first + i;
+    } else {
+      size_t at = ready_first_ + ready_count_ - 1;
+      ready_[at >= ready_.size() ? at - ready_.size() : at] = first + i;
+    }
   }
 }
 
