@@ -80,6 +80,7 @@ internal sealed unsafe class CudaKernels : IDisposable
             SelectRows = Find<SelectionArguments>("select_rows");
             SelectGroups = Find<SelectionArguments>("select_groups");
             TokenLogProbs = Find<TokenLogProbsArguments>("token_log_probs");
+            MatrixRate = Find<MatrixRateArguments>("matrix_rate");
         }
         catch
         {
@@ -118,11 +119,14 @@ internal sealed unsafe class CudaKernels : IDisposable
 
     public CudaKernel TokenLogProbs { get; }
 
-    /// <summary>The activation type in the kernels' names.</summary>
-    public static string Suffix(ElementType activation) => FloatTypes[(int)activation];
+    /// <summary>For measuring; no operation uses it.</summary>
+    public CudaKernel MatrixRate { get; }
 
     /// <summary>All of them; for tests.</summary>
     public List<CudaKernel> All { get; } = [];
+
+    /// <summary>The activation type in the kernels' names.</summary>
+    public static string Suffix(ElementType activation) => FloatTypes[(int)activation];
 
     /// <summary>Any shape.</summary>
     public CudaKernel Linear(WeightFormat format) => _linear[(int)format];

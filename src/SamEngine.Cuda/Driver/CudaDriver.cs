@@ -80,6 +80,9 @@ internal static unsafe partial class CudaDriver
     public static partial CudaStatus cuMemcpyDtoHAsync_v2(void* destination, nint source, nuint bytes, nint stream);
 
     [LibraryImport(Library)]
+    public static partial CudaStatus cuMemcpyDtoDAsync_v2(nint destination, nint source, nuint bytes, nint stream);
+
+    [LibraryImport(Library)]
     public static partial CudaStatus cuStreamCreate(nint* stream, uint flags);
 
     [LibraryImport(Library)]
@@ -158,7 +161,6 @@ internal enum CudaDeviceAttribute
     MultiprocessorCount = 16,
     ComputeCapabilityMajor = 75,
     ComputeCapabilityMinor = 76,
-    MaxSharedBytesPerBlockOptIn = 97,
     MemoryPoolsSupported = 115,
 }
 
