@@ -43,8 +43,8 @@ class Runner {
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
 
-  // Threads, and blocks, start from the last instead of the first: what lacks a barrier often works in one
-  // order only.
+  // Threads, and blocks, start from the last instead of the first, and a warp runs ahead until it must wait
+  // for others, instead of side by side with them: what lacks a barrier often works in one order only.
   static inline std::atomic<bool> reversed{false};
 
   // Runs one block. False with a message when it faulted; the runner can be used again.
