@@ -396,6 +396,13 @@ SAM_DRIVER samEmulatorReset() {
   return 0;
 }
 
+// Whether threads and blocks start from the last (Runner::reversed).
+SAM_DRIVER samEmulatorReverse(int reversed) {
+  Device::Instance().Finish();
+  Runner::reversed = reversed != 0;
+  return 0;
+}
+
 // The device's memory; not less than what is in use.
 SAM_DRIVER samEmulatorSetMemory(uint64_t bytes) {
   Memory::Instance().SetTotal(bytes);

@@ -222,7 +222,9 @@ Thread* Runner::Next() {
     ready_count_--;
     return thread;
   }
-  return fresh ? &threads_[started_++] : nullptr;
+  if (!fresh) return nullptr;
+  int place = started_++;
+  return &threads_[reversed_ ? launch_.threads - 1 - place : place];
 }
 
 void Runner::Wait() {
@@ -246,8 +248,15 @@ void Runner::Wait() {
 void Runner::Release(Thread* first, int count) {
   for (int i = 0; i < count; i++) {
     if (first + i == current) continue;
-    size_t at = ready_first_ + ready_count_++;
-    ready_[at >= ready_.size() ? at - ready_.size() : at] = first + i;
+    ready_count_++;
+    if (reversed_ && count > 1) {
+      // A warp goes ahead as far as it can, to where others would have to be waited for.
+      ready_first_ = ready_first_ == 0 ? ready_.size() - 1 : ready_first_ - 1;
+      ready_[ready_first_] = first + i;
+    } else {
+      size_t at = ready_first_ + ready_count_ - 1;
+      ready_[at >= ready_.size() ? at - ready_.size() : at] = first + i;
+    }
   }
 }
 
@@ -356,7 +365,9 @@ void Runner::Reset() {
 
 bool Runner::Run(const Launch& launch, int64_t block, std::string* message) {
   launch_ = launch;
+  reversed_ = reversed;
   int n = launch.threads;
+  if (reversed_) block = (int64_t)launch.grid[0] * launch.grid[1] * launch.grid[2] - 1 - block;
   size_t dynamic = RoundUp(launch.dynamic_shared_bytes, 16);
   if (dynamic > dynamic_capacity_ || !dynamic_memory_) {
     if (dynamic_memory_) munmap(dynamic_memory_, dynamic_capacity_ + Page());

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <signal.h>
 
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,10 @@ class Runner {
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
 
+  // Threads, and blocks, start from the last instead of the first, and a warp runs ahead until it must wait
+  // for others, instead of side by side with them: what lacks a barrier often works in one order only.
+  static inline std::atomic<bool> reversed{false};
+
   // Runs one block. False with a message when it faulted; the runner can be used again.
   bool Run(const Launch& launch, int64_t block, std::string* message);
 
@@ -70,6 +75,7 @@ class Runner {
   friend struct HandlerInstaller;
 
   Launch launch_;
+  bool reversed_ = false;
   Block block_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;

@@ -104,7 +104,7 @@ internal sealed unsafe class CudaBackend : Backend
         lock (Gate)
         {
             _queues.Remove(queue);
-            if (_memoryStream.IsClosed)
+            if (Context.IsClosed)
             {
                 loan.Dispose();
             }
@@ -193,6 +193,7 @@ internal sealed unsafe class CudaBackend : Backend
                 _ = queue.Drain();
             }
             Interlocked.Increment(ref _frees);
+            // Memory may outlive the backend; the context outlives both. 0 is the default stream.
             nint stream = _memoryStream.IsClosed ? 0 : _memoryStream.Value;
             var status = CudaDriver.cuMemFreeAsync(pointer, stream);
             // Unused memory of the pool goes back to the system when a stream is waited for.

@@ -122,11 +122,11 @@ internal sealed unsafe class CudaKernels : IDisposable
     /// <summary>For measuring; no operation uses it.</summary>
     public CudaKernel MatrixRate { get; }
 
-    /// <summary>The activation type in the kernels' names.</summary>
-    public static string Suffix(ElementType activation) => FloatTypes[(int)activation];
-
     /// <summary>All of them; for tests.</summary>
     public List<CudaKernel> All { get; } = [];
+
+    /// <summary>The activation type in the kernels' names.</summary>
+    public static string Suffix(ElementType activation) => FloatTypes[(int)activation];
 
     /// <summary>Any shape.</summary>
     public CudaKernel Linear(WeightFormat format) => _linear[(int)format];

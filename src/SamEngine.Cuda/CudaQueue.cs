@@ -81,11 +81,12 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
             return;
         }
         _disposed = true;
+        // What is still enqueued may use what goes now; that it failed was, or will be, told elsewhere.
+        _ = _backend.Context.Enter();
+        _ = Drain();
         DropRecordings();
         _scratch?.Dispose();
         _tickets?.Dispose();
-        _ = _backend.Context.Enter();
-        _ = Drain();
         _backend.Return(this, _loan);
     }
 

@@ -45,7 +45,14 @@ internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementTyp
 
     protected override void Dispose(bool disposing)
     {
-        Synchronize();
+        try
+        {
+            Synchronize();
+        }
+        catch (BackendException)
+        {
+            // A device that failed: whoever waited for it was told, and what follows must be disposed of all the same.
+        }
         _floatScratch?.Dispose();
         _intScratch?.Dispose();
     }

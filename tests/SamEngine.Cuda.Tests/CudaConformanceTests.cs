@@ -1,4 +1,5 @@
 using SamEngine.Compute;
+using SamEngine.Testing;
 using SamEngine.Testing.Conformance;
 using Xunit;
 
@@ -47,6 +48,24 @@ public abstract class CudaConformanceTests(CudaFixture cuda)
         // The suite copies between equal types only.
         Assert.Empty(cuda.Backend.Kernels.All.Where(k => !k.WasLaunched
             && !k.Name.StartsWith("copy_", StringComparison.Ordinal) && k != cuda.Backend.Kernels.MatrixRate).Select(k => k.Name));
+    }
+
+    [Fact]
+    public void The_cases_agree_when_threads_start_from_the_last()
+    {
+        Driver.SkipOnGpu();
+        CudaEmulator.Reverse(true);
+        try
+        {
+            foreach (var test in Cases(cuda.Backend.ActivationType))
+            {
+                ConformanceSuite.Check(cuda.Backend, test.Data);
+            }
+        }
+        finally
+        {
+            CudaEmulator.Reverse(false);
+        }
     }
 
     private protected void Check(string id) => ConformanceSuite.Check(cuda.Backend, id);

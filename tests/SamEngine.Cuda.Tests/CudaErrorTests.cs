@@ -180,6 +180,21 @@ public sealed class CudaErrorTests : IDisposable
     }
 
     [Fact]
+    public void What_outlives_its_backend_is_given_back_all_the_same()
+    {
+        long before = CudaEmulator.Counters.Live;
+        var backend = new CudaBackend(null, ElementType.F32);
+        var buffer = backend.Allocate(ElementType.F32, 64, "x");
+        var queue = backend.CreateQueue();
+        queue.Upload<float>(new float[64], buffer.View(1, 64));
+        backend.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => backend.Allocate(ElementType.F32, 64, "more"));
+        queue.Dispose();
+        buffer.Dispose();
+        Assert.Equal(before, CudaEmulator.Counters.Live);
+    }
+
+    [Fact]
     public void A_kernel_that_the_image_lacks_is_named()
     {
         CudaEmulator.Fail("cuModuleGetFunction", 500, 3);

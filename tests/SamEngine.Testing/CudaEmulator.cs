@@ -49,6 +49,12 @@ public static unsafe partial class CudaEmulator
     /// <summary>Sets the size of the device's memory.</summary>
     public static void SetMemory(long bytes) => _ = samEmulatorSetMemory((ulong)bytes);
 
+    /// <summary>Whether threads, and blocks, start from the last: a kernel that lacks a barrier often works in one order only.</summary>
+    public static void Reverse(bool reversed) => _ = samEmulatorReverse(reversed ? 1 : 0);
+
+    [LibraryImport(Library)]
+    private static partial int samEmulatorReverse(int reversed);
+
     [LibraryImport(Library)]
     private static partial int samEmulatorFail(byte* function, int status, int after);
 
