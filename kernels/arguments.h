@@ -183,4 +183,10 @@ struct TokenLogProbsArguments {
 };
 static_assert(sizeof(TokenLogProbsArguments) == 56);
 
+struct MatrixRateArguments {
+  float* result;  // one per thread
+  int32_t rounds, padding;
+};
+static_assert(sizeof(MatrixRateArguments) == 16);
+
 #endif  // SAMENGINE_ARGUMENTS_H_

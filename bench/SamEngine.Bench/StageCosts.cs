@@ -22,10 +22,9 @@ internal readonly record struct Cost(double Operations, double Bytes)
 /// </summary>
 /// <param name="config">Dimensions of the model.</param>
 /// <param name="bytesPerWeight">Bytes of a stored matrix element.</param>
-internal sealed class StageCosts(SamConfig config, double bytesPerWeight)
+/// <param name="keyValueBytes">Bytes of an element of the keys and values.</param>
+internal sealed class StageCosts(SamConfig config, double bytesPerWeight, int keyValueBytes = sizeof(float))
 {
-    private const int KeyValueElementBytes = 4;
-
     private readonly VisionConfig _v = config.Vision;
     private readonly QFormerConfig _q = config.QFormer;
     private readonly LlamaConfig _l = config.Llm;
@@ -87,7 +86,7 @@ internal sealed class StageCosts(SamConfig config, double bytesPerWeight)
         long perLayer = 2L * _l.HiddenSize + 2L * kv + 3L * _l.IntermediateSize;
         double pairs = sequences * (rows * (double)first + rows * (rows + 1) / 2.0);
         // Keys and values are read at least once, whatever the number of rows.
-        double keysAndValues = 2.0 * kv * KeyValueElementBytes * (shared + sequences * (double)(first - shared + rows));
+        double keysAndValues = 2.0 * kv * keyValueBytes * (shared + sequences * (double)(first - shared + rows));
         var layer = Product(all, perLayer, _l.HiddenSize) + Attention(pairs, _l.HiddenSize) + new Cost(0, keysAndValues);
         return _l.Layers * layer + Product(logits, _l.VocabularySize, _l.HiddenSize);
     }

@@ -51,25 +51,23 @@ internal sealed record BackendSelection(BackendProvider? Provider, string Reason
     /// <summary>What auto chooses on this machine.</summary>
     public static BackendSelection Auto()
     {
+        const string Taken = ", the first GPU; --backend cpu computes without it";
         string? refusal = CudaProvider.DriverFailure;
         if (refusal is null)
         {
             var gpus = CudaProvider.Devices;
             if (gpus.FirstOrDefault(d => d.Refusal is null) is { } gpu)
             {
-                return new BackendSelection(new CudaProvider { Device = gpu.Number }, ", the first GPU; --backend cpu computes without it");
+                return new BackendSelection(new CudaProvider { Device = gpu.Number }, Taken);
             }
-            refusal = string.Join("; ", gpus.Select(d => $"{d.Name}: {d.Refusal}"));
+            refusal = gpus.Count == 0 ? "the driver finds no GPU" : string.Join("; ", gpus.Select(d => $"{d.Name}: {d.Refusal}"));
         }
-        if (!IlgpuProvider.HasGpuDriver)
+        if (IlgpuProvider.ForFirstGpu(out string problems) is { } other)
         {
-            return new BackendSelection(null, ", as there is no GPU driver (libcuda, libOpenCL)");
+            return new BackendSelection(other, $"{Taken}; not cuda: {refusal}");
         }
-        var devices = IlgpuProvider.Devices;
-        return devices.FirstOrDefault(d => d.IsGpu && d.Refusal is null) is { } other
-            ? new BackendSelection(new IlgpuProvider { Device = other.Number },
-                $", the first GPU; --backend cpu computes without it; not cuda, as {refusal}")
-            : new BackendSelection(null, devices.Any(d => d.IsGpu)
-                ? ", as no GPU here can be used: 'sam doctor' says why" : $", as there is no GPU ({refusal})");
+        // ILGPU asks for the same driver, and says when it is not there.
+        string cuda = CudaProvider.HasDriver ? $"cuda: {refusal}; " : "";
+        return new BackendSelection(null, $", as no GPU can be used ({cuda}{problems})");
     }
 }

@@ -34,6 +34,10 @@ internal static class DoctorCommand
                 Console.Out.WriteLine($"  tried {probe.Path}: {probe.Outcome}");
             }
             WriteCuda();
+            foreach (var driver in IlgpuProvider.Drivers)
+            {
+                Console.Out.WriteLine($"  tried {driver.Library}: {driver.Problem ?? "started"}");
+            }
             foreach (var device in IlgpuProvider.Devices)
             {
                 string memory = device.MemoryBytes > 0 ? ", " + Units.Bytes(device.MemoryBytes) : "";

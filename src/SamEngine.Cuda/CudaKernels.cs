@@ -80,6 +80,7 @@ internal sealed unsafe class CudaKernels : IDisposable
             SelectRows = Find<SelectionArguments>("select_rows");
             SelectGroups = Find<SelectionArguments>("select_groups");
             TokenLogProbs = Find<TokenLogProbsArguments>("token_log_probs");
+            MatrixRate = Find<MatrixRateArguments>("matrix_rate_bf16");
         }
         catch
         {
@@ -117,6 +118,9 @@ internal sealed unsafe class CudaKernels : IDisposable
     public CudaKernel SelectGroups { get; }
 
     public CudaKernel TokenLogProbs { get; }
+
+    /// <summary>For measuring; no operation uses it.</summary>
+    public CudaKernel MatrixRate { get; }
 
     /// <summary>All of them; for tests.</summary>
     public List<CudaKernel> All { get; } = [];

@@ -35,6 +35,9 @@ public sealed class CudaProvider : BackendProvider
     /// <summary>Why there is no CUDA here: no driver, one too old, no GPU; null when there is. Loads the driver.</summary>
     public static string? DriverFailure => CudaLibrary.Failure;
 
+    /// <summary>Whether a driver's library was found, usable or not.</summary>
+    public static bool HasDriver => CudaLibrary.Failure is null || CudaLibrary.IsLoaded;
+
     /// <summary>CUDA version of the driver, such as "12.4"; empty when there is none.</summary>
     public static string DriverVersion => CudaLibrary.Failure is null ? CudaLibrary.VersionText(CudaLibrary.Version) : "";
 

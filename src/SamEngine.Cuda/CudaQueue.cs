@@ -44,6 +44,9 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
         }
     }
 
+    /// <summary>The driver's handle, for measuring.</summary>
+    internal nint Stream => _stream;
+
     public override TimeSpan Between(int from, int to)
     {
         Enter();

@@ -223,3 +223,11 @@ internal struct TokenLogProbsArguments
     public nint Targets;
     public nint Y;
 }
+
+[StructLayout(LayoutKind.Sequential)]
+internal struct MatrixRateArguments
+{
+    public nint Result;
+    public int Rounds;
+    public int Padding;
+}

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using ILGPU;
 using ILGPU.Algorithms;
 
@@ -23,6 +24,7 @@ internal readonly struct AttentionArguments(DeviceView<float> q, DeviceView<floa
 /// <summary>y = softmax(scale q k^T) v per head, a thread per query row and head.</summary>
 internal static class Attention
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Rows(AttentionArguments a)
     {
         int width = a.Q.Columns / a.Heads;
@@ -82,6 +84,7 @@ internal static class Attention
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static float Dot(ArrayView<float> a, long atA, ArrayView<float> b, long atB, int count)
     {
         float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
@@ -101,6 +104,7 @@ internal static class Attention
     }
 
     /// <summary>Turns scores into exp(score - largest) in place and returns their sum.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static float Exponentials(ArrayView<float> scores, long at, int count, float largest)
     {
         float total = 0;

@@ -22,7 +22,7 @@ internal sealed class DeviceList : IDisposable
     /// <summary>With another CPU accelerator than the default.</summary>
     public DeviceList(CPUDevice simulated)
     {
-        CudaLibrary.Ensure();
+        DriverLibraries.Ensure();
         // All devices, so that a refused one can be named.
         Context = Context.Create(builder => builder.Cuda(_ => true).OpenCL(_ => true).CPU(simulated).EnableAlgorithms());
         _devices = [.. Context.GetCudaDevices(), .. Context.GetCLDevices(), .. Context.GetCPUDevices()];

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using ILGPU;
 
 namespace SamEngine.Ilgpu;
@@ -10,6 +11,7 @@ internal static class DoubleMath
     private const double Ln2Low = 1.90821492927058770002e-10;
 
     /// <summary>e^x; 0 below the smallest normal number. Not for x above 700.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static double Exp(double x)
     {
         if (!(x > -708))
@@ -38,6 +40,7 @@ internal static class DoubleMath
     }
 
     /// <summary>Natural logarithm of a positive normal number.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static double Log(double x)
     {
         ulong bits = Interop.FloatAsInt(x);

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using ILGPU.Algorithms;
 
 namespace SamEngine.Ilgpu;
@@ -6,6 +7,7 @@ namespace SamEngine.Ilgpu;
 internal static class Elementwise
 {
     /// <summary>y = x + addend.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Add(DeviceView<float> x, DeviceView<float> addend, DeviceView<float> y, long count)
     {
         for (long i = Worker.Index; i < count; i += Worker.Count)
@@ -17,6 +19,7 @@ internal static class Elementwise
     }
 
     /// <summary>y = x.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Copy<T>(DeviceView<T> x, DeviceView<T> y, long count)
         where T : unmanaged
     {
@@ -40,6 +43,7 @@ internal static class Elementwise
     }
 
     /// <summary>y = pixels cut into patches, columns ordered channel, row, column.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void ExtractPatches(DeviceView<float> pixels, int patch, DeviceView<float> y, long count)
     {
         int side = pixels.Columns;
@@ -56,6 +60,7 @@ internal static class Elementwise
     }
 
     /// <summary>y = silu(gate) * up, gate and up side by side.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void SwiGlu(DeviceView<float> gateUp, DeviceView<float> y, long count)
     {
         for (long i = Worker.Index; i < count; i += Worker.Count)

@@ -25,8 +25,16 @@ internal sealed class IlgpuBackend : Backend
     /// <param name="threads">Threads of the CPU accelerator; 0 takes one per processor.</param>
     /// <exception cref="BackendException">There is no such device, or it can't be used.</exception>
     public IlgpuBackend(int? device = null, int threads = 0)
+        : this(new DeviceList(threads), device, groups: null)
     {
-        _devices = new DeviceList(threads);
+    }
+
+    /// <param name="devices">Where to look; the backend's from now on.</param>
+    /// <param name="device">As above.</param>
+    /// <param name="groups">Whether to take the kernels with barriers; null: on GPUs.</param>
+    internal IlgpuBackend(DeviceList devices, int? device, bool? groups)
+    {
+        _devices = devices;
         try
         {
             var found = _devices.Find(device);
@@ -37,6 +45,9 @@ internal sealed class IlgpuBackend : Backend
             _levels.View.CopyFromCPU(levels);
             Loader = new KernelLoader(Accelerator);
             Kernels = new IlgpuKernels(Loader);
+            RowKernels = groups ?? Accelerator.AcceleratorType != AcceleratorType.CPU
+                ? new GroupRowKernels(Loader, Kernels, Workers, SquareGroup(Accelerator.MaxNumThreadsPerGroup))
+                : new ThreadRowKernels(Loader, Kernels, Workers);
         }
         catch (Exception e)
         {
@@ -53,9 +64,15 @@ internal sealed class IlgpuBackend : Backend
 
     public override ElementType ActivationType => ElementType.F32;
 
+    /// <summary>ILGPU compiles kernels when they are loaded; what launches them, and on the CPU accelerator they themselves, are
+    /// compiled by .NET when they first run.</summary>
+    public override bool WantsWarmUp => true;
+
     internal Accelerator Accelerator { get; }
 
     internal IlgpuKernels Kernels { get; }
+
+    internal RowKernels RowKernels { get; }
 
     /// <summary>Knows what was compiled.</summary>
     internal KernelLoader Loader { get; }
@@ -91,6 +108,11 @@ internal sealed class IlgpuBackend : Backend
             throw new BackendException("ilgpu", $"not enough memory for '{label}': {length} elements of {typeof(T).Name}", inner: e);
         }
     }
+
+    /// <summary>The largest group that <see cref="GroupReduction"/> knows and the device allows.</summary>
+    /// <exception cref="BackendException">It allows none.</exception>
+    private static int SquareGroup(int most) => most >= 256 ? 256 : most >= 64 ? 64 : most >= 16 ? 16
+        : throw new BackendException("ilgpu", $"the device allows groups of {most} threads, the kernels need 16");
 
     protected override void Dispose(bool disposing)
     {

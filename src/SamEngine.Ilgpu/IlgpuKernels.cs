@@ -3,47 +3,14 @@ using SamEngine.Compute;
 
 namespace SamEngine.Ilgpu;
 
-/// <summary>The kernels that are generic in the weight format, compiled for one.</summary>
-internal sealed class FormatKernels
-{
-    private FormatKernels(Action<KernelConfig, LinearArguments> linearBlocks, Action<KernelConfig, LinearArguments> linearRows,
-        Action<KernelConfig, WeightView, DeviceView<int>, DeviceView<float>, long> embedding)
-    {
-        LinearBlocks = linearBlocks;
-        LinearRows = linearRows;
-        Embedding = embedding;
-    }
-
-    public Action<KernelConfig, LinearArguments> LinearBlocks { get; }
-
-    public Action<KernelConfig, LinearArguments> LinearRows { get; }
-
-    public Action<KernelConfig, WeightView, DeviceView<int>, DeviceView<float>, long> Embedding { get; }
-
-    public static FormatKernels Load<TFormat>(KernelLoader loader)
-        where TFormat : struct, IWeightFormat => new(
-            loader.Load<LinearArguments>(Linear.Blocks<TFormat>),
-            loader.Load<LinearArguments>(Linear.Rows<TFormat>),
-            loader.Load<WeightView, DeviceView<int>, DeviceView<float>, long>(Ilgpu.Embedding.Gather<TFormat>));
-}
-
-/// <summary>The kernels, compiled when a backend is made. Those of this class use no barrier: their threads share the work items
-/// of a launch, however few threads there are. On ILGPU's CPU accelerator a barrier costs as much as thousands of operations,
-/// and each group of threads ends with one.</summary>
+/// <summary>The kernels that every accelerator uses, compiled when a backend is made. They use no barrier: their threads share the
+/// work items of a launch, however few threads there are. <see cref="RowKernels"/> has the others.</summary>
 internal sealed class IlgpuKernels(KernelLoader loader)
 {
-    private readonly FormatKernels[] _formats =
+    private readonly Action<KernelConfig, WeightView, DeviceView<int>, DeviceView<float>, long>[] _embedding =
     [
-        FormatKernels.Load<F32Format>(loader), FormatKernels.Load<F16Format>(loader), FormatKernels.Load<BF16Format>(loader),
-        FormatKernels.Load<Q8Format>(loader), FormatKernels.Load<Q4Format>(loader),
+        Embed<F32Format>(loader), Embed<F16Format>(loader), Embed<BF16Format>(loader), Embed<Q8Format>(loader), Embed<Q4Format>(loader),
     ];
-
-    public Action<KernelConfig, DeviceView<float>, DeviceView<float>, DeviceView<float>, float, int> RmsNorm { get; } =
-        loader.Load<DeviceView<float>, DeviceView<float>, DeviceView<float>, float, int>(Norms.RmsNorm);
-
-    public Action<KernelConfig, DeviceView<float>, DeviceView<float>, DeviceView<float>, DeviceView<float>, float, int> LayerNorm { get; } =
-        loader.Load<DeviceView<float>, DeviceView<float>, DeviceView<float>, DeviceView<float>, float, int>(
-            Norms.LayerNorm);
 
     public Action<KernelConfig, DeviceView<float>, DeviceView<float>, DeviceView<float>, long> Add { get; } =
         loader.Load<DeviceView<float>, DeviceView<float>, DeviceView<float>, long>(Elementwise.Add);
@@ -66,9 +33,6 @@ internal sealed class IlgpuKernels(KernelLoader loader)
     public Action<KernelConfig, AttentionArguments> Attention { get; } =
         loader.Load<AttentionArguments>(Ilgpu.Attention.Rows);
 
-    public Action<KernelConfig, PagedAttentionArguments> PagedAttention { get; } =
-        loader.Load<PagedAttentionArguments>(Ilgpu.PagedAttention.Rows);
-
     public Action<KernelConfig, DeviceView<float>, CacheView, int, DeviceView<float>, DeviceView<int>, DeviceView<int>> RotaryStore { get; } =
         loader.Load<DeviceView<float>, CacheView, int, DeviceView<float>, DeviceView<int>, DeviceView<int>>(
             KvCacheKernels.RotaryStore);
@@ -76,21 +40,17 @@ internal sealed class IlgpuKernels(KernelLoader loader)
     public Action<KernelConfig, ArrayView<float>, ArrayView<float>, DeviceView<int>, int, long, int> CopyBlocks { get; } =
         loader.Load<ArrayView<float>, ArrayView<float>, DeviceView<int>, int, long, int>(KvCacheKernels.CopyBlocks);
 
-    public Action<KernelConfig, DeviceView<float>, DeviceView<float>, DeviceView<float>, ArrayView<float>, int> GroupLogits { get; } =
-        loader.Load<DeviceView<float>, DeviceView<float>, DeviceView<float>, ArrayView<float>, int>(GroupPool.Logits);
-
     public Action<KernelConfig, DeviceView<float>, ArrayView<float>, DeviceView<float>, DeviceView<float>, int, int> GroupPools { get; } =
         loader.Load<DeviceView<float>, ArrayView<float>, DeviceView<float>, DeviceView<float>, int, int>(
             GroupPool.Pool);
 
-    public Action<KernelConfig, SelectionArguments> SelectRows { get; } =
-        loader.Load<SelectionArguments>(SelectTokens.Rows);
-
     public Action<KernelConfig, SelectionArguments> SelectGroups { get; } =
         loader.Load<SelectionArguments>(SelectTokens.Groups);
 
-    public Action<KernelConfig, DeviceView<float>, DeviceView<int>, DeviceView<float>> TokenLogProbs { get; } =
-        loader.Load<DeviceView<float>, DeviceView<int>, DeviceView<float>>(SelectTokens.TokenLogProbs);
+    public Action<KernelConfig, WeightView, DeviceView<int>, DeviceView<float>, long> Embedding(WeightFormat format) =>
+        _embedding[(int)format];
 
-    public FormatKernels For(WeightFormat format) => _formats[(int)format];
+    private static Action<KernelConfig, WeightView, DeviceView<int>, DeviceView<float>, long> Embed<TFormat>(KernelLoader loader)
+        where TFormat : struct, IWeightFormat =>
+        loader.Load<WeightView, DeviceView<int>, DeviceView<float>, long>(Ilgpu.Embedding.Gather<TFormat>);
 }

@@ -106,7 +106,8 @@ internal sealed class IlgpuWeight : Weight
         View = new WeightView(
             Format == WeightFormat.F32 ? data.Cast<byte, float>() : default,
             Format is WeightFormat.F16 or WeightFormat.BF16 ? data.Cast<byte, ushort>() : default,
-            quantized ? data : default, quantized ? _scales!.View : default, backend.Levels, source.GroupSize, groups, stride);
+            quantized ? data : default, quantized ? _scales!.View : default,
+            quantized ? data.Cast<byte, uint>() : default, backend.Levels, source.GroupSize, groups, stride);
         long at = 0;
         foreach (var part in source.Parts)
         {

@@ -1,4 +1,4 @@
-using System.Runtime.InteropServices;
+using System.Diagnostics.CodeAnalysis;
 using SamEngine.Compute;
 
 namespace SamEngine.Ilgpu;
@@ -11,11 +11,10 @@ namespace SamEngine.Ilgpu;
 /// using var model = await SamModel.LoadAsync(folder, new() { BackendProvider = new IlgpuProvider() });
 /// </code>
 /// </summary>
+[RequiresDynamicCode("ILGPU generates code while it runs.")]
+[RequiresUnreferencedCode("ILGPU reads the IL of its kernels.")]
 public sealed class IlgpuProvider : BackendProvider
 {
-    private static readonly string[] DriverLibraries = OperatingSystem.IsWindows() ? ["nvcuda.dll", "OpenCL.dll"]
-        : ["libcuda.so.1", "libcuda.so", "libOpenCL.so.1", "libOpenCL.so"];
-
     /// <summary>A <see cref="IlgpuDevice.Number"/>; null takes the first usable GPU, and where there is none the CPU
     /// accelerator. <see cref="SamModelInfo.Backend"/> says which it was.</summary>
     public int? Device { get; init; }
@@ -31,16 +30,33 @@ public sealed class IlgpuProvider : BackendProvider
         }
     }
 
-    /// <summary>Whether a driver library is there that could have a GPU; takes no time.</summary>
-    public static bool HasGpuDriver => DriverLibraries.Any(name =>
+    /// <summary>The GPU drivers, and what is wrong with those that do not start. Where none does, <see cref="Devices"/> has no
+    /// GPU and need not be asked: without a driver's library this takes no time.</summary>
+    public static IReadOnlyList<GpuDriver> Drivers => DriverLibraries.Probe();
+
+    /// <summary>A provider for the first GPU that can be used; null where there is none. Where no GPU driver starts, ILGPU is
+    /// not even loaded.</summary>
+    /// <param name="problems">Why there is none, by driver or by GPU; else empty.</param>
+    public static IlgpuProvider? ForFirstGpu(out string problems) => ForFirstGpu(Drivers, () => Devices, out problems);
+
+    /// <summary>As above, where these drivers were tried and, if one has started, these devices are found.</summary>
+    internal static IlgpuProvider? ForFirstGpu(IReadOnlyList<GpuDriver> drivers, Func<IReadOnlyList<IlgpuDevice>> devices,
+        out string problems)
     {
-        if (!NativeLibrary.TryLoad(name, out nint handle))
+        var found = drivers.Select(d => $"{d.Library}: {d.Problem ?? "found no GPU"}");
+        problems = "";
+        if (drivers.Any(d => d.Problem is null))
         {
-            return false;
+            var gpus = devices().Where(d => d.IsGpu).ToList();
+            if (gpus.FirstOrDefault(d => d.Refusal is null) is { } gpu)
+            {
+                return new IlgpuProvider { Device = gpu.Number };
+            }
+            found = gpus.Count > 0 ? gpus.Select(d => $"device {d.Number}, {d.Name}: {d.Refusal}") : found;
         }
-        NativeLibrary.Free(handle);
-        return true;
-    });
+        problems = string.Join("; ", found);
+        return null;
+    }
 
     internal override Backend Create(SamModelOptions options)
     {
@@ -51,6 +67,11 @@ public sealed class IlgpuProvider : BackendProvider
         return new IlgpuBackend(Device, options.Threads);
     }
 }
+
+/// <summary>A GPU driver's library that was tried.</summary>
+/// <param name="Library">Its name.</param>
+/// <param name="Problem">Why it gives no GPU; null when it has started.</param>
+public sealed record GpuDriver(string Library, string? Problem);
 
 /// <summary>What kind of device ILGPU computes on.</summary>
 public enum IlgpuDeviceKind

@@ -22,6 +22,15 @@ internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementTyp
         }
     }
 
+    private RowKernels RowKernels
+    {
+        get
+        {
+            backend.Accelerator.Bind();
+            return backend.RowKernels;
+        }
+    }
+
     public override void Synchronize()
     {
         try
@@ -45,30 +54,19 @@ internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementTyp
         TensorView residual)
     {
         var target = Floats(y);
-        var kernels = Kernels.For(weight.Format);
-        int rows = y.TotalRows;
-        var arguments = new LinearArguments(Floats(x), ((IlgpuWeight)weight).View, target,
+        RowKernels.Linear(weight.Format, new LinearArguments(Floats(x), ((IlgpuWeight)weight).View, target,
             bias.IsEmpty ? target : Floats(bias), bias.IsEmpty ? 0 : 1, activation == Activation.Gelu ? 1 : 0,
-            residual.IsEmpty ? target : Floats(residual), residual.IsEmpty ? 0 : 1, rows);
-        long across = (weight.Rows + Ilgpu.Linear.Block - 1) / Ilgpu.Linear.Block;
-        if (rows <= 2)
-        {
-            kernels.LinearRows(backend.Workers(rows * across), arguments);
-        }
-        else
-        {
-            kernels.LinearBlocks(backend.Workers((rows + Ilgpu.Linear.Block - 1) / Ilgpu.Linear.Block * across), arguments);
-        }
+            residual.IsEmpty ? target : Floats(residual), residual.IsEmpty ? 0 : 1, y.TotalRows));
     }
 
     protected override void RmsNormCore(TensorView x, TensorView gain, float eps, TensorView y) =>
-        Kernels.RmsNorm(backend.Workers(x.TotalRows), Floats(x), Floats(gain), Floats(y), eps, x.TotalRows);
+        RowKernels.RmsNorm(Floats(x), Floats(gain), Floats(y), eps, x.TotalRows);
 
     protected override void LayerNormCore(TensorView x, TensorView gain, TensorView bias, float eps, TensorView y) =>
-        Kernels.LayerNorm(backend.Workers(x.TotalRows), Floats(x), Floats(gain), Floats(bias), Floats(y), eps, x.TotalRows);
+        RowKernels.LayerNorm(Floats(x), Floats(gain), Floats(bias), Floats(y), eps, x.TotalRows);
 
-    protected override void EmbeddingCore(Weight table, TensorView ids, TensorView y) => Kernels.For(table.Format)
-        .Embedding(backend.Workers(y.Count), ((IlgpuWeight)table).View, Ints(ids), Floats(y), y.Count);
+    protected override void EmbeddingCore(Weight table, TensorView ids, TensorView y) => Kernels.Embedding(table.Format)(
+        backend.Workers(y.Count), ((IlgpuWeight)table).View, Ints(ids), Floats(y), y.Count);
 
     protected override void AddCore(TensorView x, TensorView addend, TensorView y) =>
         Kernels.Add(backend.Workers(y.Count), Floats(x), Floats(addend), Floats(y), y.Count);
@@ -94,11 +92,11 @@ internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementTyp
     protected override void AttentionCore(TensorView q, TensorView k, TensorView v, int heads, float scale, TensorView y,
         TensorView probabilities)
     {
-        var workers = backend.Workers((long)q.TotalRows * heads);
+        var kernels = RowKernels;
         var target = Floats(y);
-        Kernels.Attention(workers, new AttentionArguments(Floats(q), Floats(k), Floats(v), target, q.Batch, heads, scale,
+        kernels.Attention(new AttentionArguments(Floats(q), Floats(k), Floats(v), target, q.Batch, heads, scale,
             probabilities.IsEmpty ? target : Floats(probabilities), probabilities.IsEmpty ? 0 : 1,
-            FloatScratch((long)workers.Size * k.Rows)));
+            FloatScratch(kernels.AttentionScratch((long)q.TotalRows * heads, q.Columns / heads, k.Rows, !probabilities.IsEmpty))));
     }
 
     protected override void GroupPoolCore(TensorView features, TensorView weight, TensorView bias, TensorView context,
@@ -106,8 +104,7 @@ internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementTyp
     {
         var scratch = FloatScratch(features.TotalRows);
         var target = Floats(context);
-        Kernels.GroupLogits(backend.Workers(features.TotalRows), Floats(features), Floats(weight), Floats(bias), scratch,
-            features.TotalRows);
+        RowKernels.PoolLogits(Floats(features), Floats(weight), Floats(bias), scratch, features.TotalRows);
         Kernels.GroupPools(backend.Workers(context.Count), Floats(features), scratch, target,
             weights.IsEmpty ? target : Floats(weights), weights.IsEmpty ? 0 : 1, features.Batch);
     }
@@ -119,11 +116,11 @@ internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementTyp
     protected override void PagedAttentionCore(TensorView q, KvCache cache, int layer, int heads, float scale,
         StepLayout layout, TensorView y)
     {
-        var workers = backend.Workers((long)q.Rows * heads);
+        var kernels = RowKernels;
         long mostKeys = (long)layout.BlockTable.Columns * cache.Shape.BlockSize;
-        Kernels.PagedAttention(workers, new PagedAttentionArguments(Floats(q), ((IlgpuKvCache)cache).Layer(layer), heads, scale,
+        kernels.PagedAttention(new PagedAttentionArguments(Floats(q), ((IlgpuKvCache)cache).Layer(layer), heads, scale,
             Ints(layout.Positions), Ints(layout.RowStarts), Ints(layout.BlockTable), Floats(y),
-            FloatScratch(workers.Size * mostKeys)));
+            FloatScratch(kernels.PagedAttentionScratch((long)q.Rows * heads, mostKeys))));
     }
 
     protected override void CopyKvBlocksCore(KvCache cache, TensorView pairs)
@@ -151,12 +148,12 @@ internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementTyp
             new SelectionScratch(floats.SubView(0, all), floats.SubView(all, best), floats.SubView(all + best, best),
                 ints.SubView(0, best), ints.SubView(best, rows), ints.SubView(best + rows, rows)),
             Floats(outputs.Scores), Ints(outputs.Rows), Ints(outputs.Tokens), Ints(outputs.NonFinite));
-        Kernels.SelectRows(backend.Workers(rows), arguments);
+        RowKernels.SelectRows(arguments, rows);
         Kernels.SelectGroups(backend.Workers(groups), arguments);
     }
 
     protected override void TokenLogProbsCore(TensorView logits, TensorView targets, TensorView y) =>
-        Kernels.TokenLogProbs(backend.Workers(logits.Rows), Floats(logits), Ints(targets), Floats(y));
+        RowKernels.TokenLogProbs(Floats(logits), Ints(targets), Floats(y));
 
     protected override void UploadCore(ReadOnlySpan<byte> values, TensorView destination)
     {

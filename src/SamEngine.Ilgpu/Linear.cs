@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using ILGPU.Algorithms;
 
 namespace SamEngine.Ilgpu;
@@ -30,6 +31,7 @@ internal static class Linear
     public const int Block = 4;
 
     /// <summary>Four outputs of four rows a work item: eight loads for sixteen products.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Blocks<TFormat>(LinearArguments a)
         where TFormat : struct, IWeightFormat
     {
@@ -123,6 +125,7 @@ internal static class Linear
     }
 
     /// <summary>Four outputs of one row a work item, for steps of one or two rows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Rows<TFormat>(LinearArguments a)
         where TFormat : struct, IWeightFormat
     {
@@ -167,6 +170,7 @@ internal static class Linear
     }
 
     /// <summary>Bias, activation and residual of one output.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Store(LinearArguments a, int row, int n, float sum)
     {
         if (row >= a.Rows || n >= a.Y.Columns)
@@ -188,6 +192,7 @@ internal static class Linear
         a.Y.Data[a.Y.RowAt(row) + n] = sum;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void StoreFour(LinearArguments a, int row, int n, float s0, float s1, float s2, float s3)
     {
         Store(a, row, n, s0);
@@ -197,6 +202,7 @@ internal static class Linear
     }
 
     /// <summary>erf with a relative error below 2e-7; the polynomials of native/kernels/simd.h.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static float Erf(float x)
     {
         float t = XMath.Abs(x);

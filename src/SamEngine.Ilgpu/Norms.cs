@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using ILGPU.Algorithms;
 
 namespace SamEngine.Ilgpu;
@@ -6,6 +7,7 @@ namespace SamEngine.Ilgpu;
 internal static class Norms
 {
     /// <summary>y = x / sqrt(mean(x^2) + eps) * gain.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void RmsNorm(DeviceView<float> x, DeviceView<float> gain, DeviceView<float> y, float eps, int rows)
     {
         for (int row = Worker.Index; row < rows; row += Worker.Count)
@@ -21,6 +23,7 @@ internal static class Norms
     }
 
     /// <summary>y = (x - mean) / sqrt(variance + eps) * gain + bias.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void LayerNorm(DeviceView<float> x, DeviceView<float> gain, DeviceView<float> bias, DeviceView<float> y, float eps,
         int rows)
     {
@@ -49,6 +52,7 @@ internal static class Norms
     }
 
     /// <summary>Sum over a row of (x - centre)^2.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static float SquaredDistance(DeviceView<float> x, long from, float centre)
     {
         float sum = 0;

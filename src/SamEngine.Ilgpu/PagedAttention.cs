@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using ILGPU;
 using ILGPU.Algorithms;
 
@@ -52,6 +53,7 @@ internal readonly struct PagedAttentionArguments(DeviceView<float> q, CacheView 
 /// <summary>Causal attention over the cache, a thread per row and query head.</summary>
 internal static class PagedAttention
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Rows(PagedAttentionArguments a)
     {
         int width = a.Cache.HeadDim;

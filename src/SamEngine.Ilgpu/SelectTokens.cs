@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using ILGPU;
 using ILGPU.Algorithms;
 using SamEngine.Compute;
@@ -65,14 +66,14 @@ internal readonly struct SelectionScratch(ArrayView<float> scores, ArrayView<flo
 internal static class SelectTokens
 {
     // Places in SelectionGroup.
-    private const int FirstRow = 0;
+    public const int FirstRow = 0;
     private const int RowCount = 1;
-    private const int UseLogProbs = 2;
-    private const int Sample = 3;
-    private const int RepetitionPenalty = 4;
-    private const int Temperature = 5;
-    private const int TopK = 6;
-    private const int TopP = 7;
+    public const int UseLogProbs = 2;
+    public const int Sample = 3;
+    public const int RepetitionPenalty = 4;
+    public const int Temperature = 5;
+    public const int TopK = 6;
+    public const int TopP = 7;
     private const int MinTokensToKeep = 8;
     private const int SeedLow = 9;
     private const int SeedHigh = 10;
@@ -112,7 +113,7 @@ internal static class SelectTokens
     }
 
     /// <summary>Penalty, then bans, on one row's scores.</summary>
-    public static void PenaliseAndBan(SelectionArguments a, int row, int group, long s)
+    private static void PenaliseAndBan(SelectionArguments a, int row, int group, long s)
     {
         var scores = a.Scratch.Scores;
         float penalty = a.Float(group, RepetitionPenalty);
@@ -129,6 +130,7 @@ internal static class SelectTokens
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Row(SelectionArguments a, int row, int group)
     {
         int n = a.Vocabulary;
@@ -268,6 +270,7 @@ internal static class SelectTokens
     }
 
     /// <summary>Sorts a row's tokens into its list of the best.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void OfferAll(SelectionArguments a, int row, int group, long s, bool sample)
     {
         long best = (long)row * a.Most;
@@ -379,9 +382,10 @@ internal static class SelectTokens
         return rowA != rowB ? rowA < rowB : tokenA < tokenB;
     }
 
-    private static int LeastKept(SelectionArguments a, int group) => XMath.Max(1, a.Int(group, MinTokensToKeep));
+    public static int LeastKept(SelectionArguments a, int group) => XMath.Max(1, a.Int(group, MinTokensToKeep));
 
     /// <summary>log(sum(exp)) of a row with at least one finite score.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static double LogSumExp(ArrayView<float> values, long at, int count)
     {
         float largest = float.NegativeInfinity;
@@ -397,17 +401,17 @@ internal static class SelectTokens
         return largest + DoubleMath.Log(sum);
     }
 
-    private static bool IsFinite(float value) => (Interop.FloatAsInt(value) & 0x7F800000) != 0x7F800000;
+    public static bool IsFinite(float value) => (Interop.FloatAsInt(value) & 0x7F800000) != 0x7F800000;
 
     /// <summary>The bits of a float so that they order as the floats do.</summary>
-    private static uint Ordered(float value)
+    public static uint Ordered(float value)
     {
         uint bits = Interop.FloatAsInt(value);
         return (bits & 0x80000000) != 0 ? ~bits : bits | 0x80000000;
     }
 
     /// <summary><see cref="Philox.Gumbel"/>, with ILGPU's functions.</summary>
-    private static float Gumbel(SelectionArguments a, int group, uint row, uint token)
+    public static float Gumbel(SelectionArguments a, int group, uint row, uint token)
     {
         uint k0 = (uint)a.Int(group, SeedLow);
         uint k1 = (uint)a.Int(group, SeedHigh);

@@ -95,8 +95,23 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         IProgress<LoadProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(folder);
-        return Task.Run(() => new SamModel(folder, options ?? new SamModelOptions(), progress, cancellationToken),
-            cancellationToken);
+        return Task.Run(async () =>
+        {
+            var model = new SamModel(folder, options ?? new SamModelOptions(), progress, cancellationToken);
+            try
+            {
+                if (model._backend.WantsWarmUp)
+                {
+                    await model.WarmUpAsync(cancellationToken).ConfigureAwait(false);
+                }
+                return model;
+            }
+            catch
+            {
+                model.Dispose();
+                throw;
+            }
+        }, cancellationToken);
     }
 
     private static Backend CreateBackend(SamModelOptions options) => options.BackendProvider is not { } provider

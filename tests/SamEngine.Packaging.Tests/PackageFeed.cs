@@ -32,7 +32,7 @@ public sealed class PackageFeed : IAsyncLifetime
     {
         _model = new TinyModel();
         Pictures = PictureFiles.Write(Directory.CreateDirectory(_folder["pictures"]).FullName, 3);
-        foreach (string project in (string[])["SamEngine", "SamEngine.Cuda", "SamEngine.Cli"])
+        foreach (string project in (string[])["SamEngine", "SamEngine.Cuda", "SamEngine.Ilgpu", "SamEngine.Cli"])
         {
             await DotnetAsync(Golden.RepositoryRoot, "pack", Path.Combine("src", project), "-c", Built.Configuration, "-o", Folder,
                 $"-p:PackageVersion={Version}");

@@ -27,6 +27,16 @@ public sealed class PackageTests(PackageFeed feed)
     }
 
     [Fact]
+    public void ILGPU_comes_in_a_package_of_its_own()
+    {
+        using var package = ZipFile.OpenRead(Path.Combine(feed.Folder, $"SamEngine.Ilgpu.{feed.Version}.nupkg"));
+        Assert.Equal(["SamEngine.Ilgpu.dll", "SamEngine.Ilgpu.xml"], package.Entries.Where(e =>
+            e.FullName.StartsWith("lib/net10.0/", StringComparison.Ordinal)).Select(e => e.Name).Order(StringComparer.Ordinal));
+        Assert.Superset(new HashSet<string> { "ILGPU", "ILGPU.Algorithms", "SamEngine" }, Dependencies("SamEngine.Ilgpu").ToHashSet());
+        Assert.DoesNotContain("ILGPU", Dependencies("SamEngine"));
+    }
+
+    [Fact]
     public void Symbols_are_packed_beside_it()
     {
         using var package = ZipFile.OpenRead(Path.Combine(feed.Folder, $"SamEngine.{feed.Version}.snupkg"));
@@ -42,6 +52,8 @@ public sealed class PackageTests(PackageFeed feed)
             File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
         }
         string expected = await ExpectedAsync(feed.Model);
+        string[] cats = [.. Directory.EnumerateFiles(Path.Combine(Golden.RepositoryRoot, "samples", "cats")).Order(StringComparer.Ordinal)];
+        const string Cats = "There is a cat in every picture.";
         string version = $"-p:SamEngineVersion={feed.Version}";
 
         await PackageFeed.DotnetAsync(folder, "build", "-c", "Release", "-o", "jit", version);
@@ -49,6 +61,9 @@ public sealed class PackageTests(PackageFeed feed)
         Assert.True(jit.ExitCode == 0, jit.ToString());
         Assert.Equal("JIT", jit.Error.Trim());
         Assert.Equal(expected, jit.Output);
+        var jitCats = await ProcessRun.RunAsync("dotnet", ["jit/Consumer.dll", PackageFeed.BundledModel, .. cats], folder);
+        Assert.True(jitCats.ExitCode == 0, jitCats.ToString());
+        Assert.Equal(Cats, jitCats.Output);
 
         await PackageFeed.DotnetAsync(folder, "publish", "-c", "Release", "-r", "linux-x64", "-o", "aot", version,
             "-p:PublishAot=true");
@@ -61,6 +76,10 @@ public sealed class PackageTests(PackageFeed feed)
         Assert.True(aot.ExitCode == 0, aot.ToString());
         Assert.Equal("AOT", aot.Error.Trim());
         Assert.Equal(expected, aot.Output);
+        var aotCats = await ProcessRun.RunAsync(Path.Combine(away, "Consumer"), [PackageFeed.BundledModel, .. cats], "/");
+        Assert.True(aotCats.ExitCode == 0, aotCats.ToString());
+        Assert.Equal("AOT", aotCats.Error.Trim());
+        Assert.Equal(Cats, aotCats.Output);
         var cuda = await ProcessRun.RunAsync(Path.Combine(away, "Consumer"), [feed.Model, .. feed.Pictures], "/",
             new Dictionary<string, string> { ["CONSUMER_CUDA"] = "1", [CudaEmulator.Variable] = CudaEmulator.Path });
         Assert.True(cuda.ExitCode == 0, cuda.ToString());
@@ -141,6 +160,14 @@ public sealed class PackageTests(PackageFeed feed)
     }
 
     private const string Prompt = "Sum up the common factor in these pictures.";
+
+    private string[] Dependencies(string id)
+    {
+        using var package = ZipFile.OpenRead(Path.Combine(feed.Folder, $"{id}.{feed.Version}.nupkg"));
+        using var stream = package.GetEntry(id + ".nuspec")!.Open();
+        return [.. XDocument.Load(stream).Descendants().Where(e => e.Name.LocalName == "dependency")
+            .Select(e => e.Attribute("id")!.Value).Order(StringComparer.Ordinal)];
+    }
 
     /// <summary>What the engine itself says, here in this process.</summary>
     private async Task<string> ExpectedAsync(string folder)

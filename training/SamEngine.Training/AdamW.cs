@@ -10,10 +10,12 @@ internal sealed class AdamW : IDisposable
     private const float Epsilon = 1e-8f;
     private readonly List<(string Name, TorchSharp.Modules.Parameter Parameter, Tensor First, Tensor Second)> _states;
     private readonly float _weightDecay;
+    private readonly Workers _workers;
 
-    public AdamW(IEnumerable<KeyValuePair<string, TorchSharp.Modules.Parameter>> parameters, float weightDecay)
+    public AdamW(IEnumerable<KeyValuePair<string, TorchSharp.Modules.Parameter>> parameters, float weightDecay, Workers workers)
     {
         _weightDecay = weightDecay;
+        _workers = workers;
         _states = [.. parameters.Select(p => (p.Key, p.Value, zeros(p.Value.shape).DetachFromDisposeScope(),
             zeros(p.Value.shape).DetachFromDisposeScope()))];
     }
@@ -28,35 +30,32 @@ internal sealed class AdamW : IDisposable
     /// <param name="largestNorm">Gradients of a larger norm are scaled down.</param>
     public void Step(int step, float learningRate, float largestNorm = 1)
     {
-        using var scope = NewDisposeScope();
-        using var off = no_grad();
-        double square = 0;
-        foreach (var s in _states)
+        double[] squares = _workers.Run(_states.Count, i =>
         {
-            if (s.Parameter.grad is { } g)
-            {
-                square += g.square().sum().item<float>();
-            }
-        }
-        float scale = (float)Math.Min(1, largestNorm / (Math.Sqrt(square) + 1e-6));
+            using var off = no_grad();
+            return _states[i].Parameter.grad is { } g ? g.square().sum().item<float>() : 0;
+        });
+        float scale = (float)Math.Min(1, largestNorm / (Math.Sqrt(squares.Sum()) + 1e-6));
         float correction1 = 1 - MathF.Pow(Beta1, step);
         float correction2 = 1 - MathF.Pow(Beta2, step);
-        foreach (var s in _states)
+        _workers.Run(_states.Count, i =>
         {
-            if (s.Parameter.grad is not { } gradient)
+            using var off = no_grad();
+            var s = _states[i];
+            if (s.Parameter.grad is { } gradient)
             {
-                continue;
+                var g = gradient * scale;
+                s.First.mul_(Beta1).add_(g, 1 - Beta1);
+                s.Second.mul_(Beta2).addcmul_(g, g, 1 - Beta2);
+                if (s.Parameter.shape.Length > 1)
+                {
+                    s.Parameter.mul_(1 - learningRate * _weightDecay);
+                }
+                s.Parameter.addcdiv_(s.First, (s.Second / correction2).sqrt_().add_(Epsilon), -learningRate / correction1);
+                s.Parameter.grad = null;
             }
-            var g = gradient * scale;
-            s.First.mul_(Beta1).add_(g, 1 - Beta1);
-            s.Second.mul_(Beta2).addcmul_(g, g, 1 - Beta2);
-            if (s.Parameter.shape.Length > 1)
-            {
-                s.Parameter.mul_(1 - learningRate * _weightDecay);
-            }
-            s.Parameter.addcdiv_(s.First, (s.Second / correction2).sqrt_().add_(Epsilon), -learningRate / correction1);
-            s.Parameter.grad = null;
-        }
+            return 0;
+        });
     }
 
     public void Dispose()

@@ -7,8 +7,8 @@ namespace SamEngine.Training;
 /// <summary>Teaches Q-Former, projector and language model, or only the adapters, on vision features computed once.</summary>
 internal sealed class LanguageStage
 {
-    /// <summary>Pictures in each half of a step.</summary>
-    private const int HalfPictures = 60;
+    /// <summary>Pictures in each of a step's two batches.</summary>
+    private const int BatchPictures = 60;
 
     /// <summary>Training validates on this many pictures of a batch at a time.</summary>
     private const int ValidationBatch = 48;
@@ -63,7 +63,7 @@ internal sealed class LanguageStage
             Trained = [.. _model.Parameters.Where(p => (p.Key.StartsWith("Qformer.", StringComparison.Ordinal)
                 || p.Key.StartsWith("llm_proj.", StringComparison.Ordinal) || p.Key == "query_tokens") && !TorchSam.IsAdapter(p.Key)),
                 new("head.weight", head), new("head.bias", bias)],
-            Loss = random =>
+            Parts = (random, _) =>
             {
                 // The pictures of any question, one by one.
                 var samples = Enumerable.Range(0, Batch).Select(_ =>
@@ -71,8 +71,9 @@ internal sealed class LanguageStage
                     var (sample, pictures) = _pool.Compose((MiniFamily)random.Next(4), Placement.Free, random.Next(2, 4), random);
                     return _data.Encode(sample, [pictures[random.Next(pictures.Length)]]);
                 }).ToList();
-                var present = tensor(_data.Present([.. samples.Select(s => s.Pictures[0])])).reshape(Batch, TrainingData.Classes);
-                return 10 * F.binary_cross_entropy_with_logits(Logits(_features, samples), present);
+                Tensor Part(List<TrainingSample> half) => 5 * F.binary_cross_entropy_with_logits(Logits(_features, half),
+                    tensor(_data.Present([.. half.Select(s => s.Pictures[0])])).reshape(half.Count, TrainingData.Classes));
+                return (() => Part(samples[..(Batch / 2)]), () => Part(samples[(Batch / 2)..]));
             },
         };
     }
@@ -94,12 +95,20 @@ internal sealed class LanguageStage
         Trained = [.. _model.Parameters.Where(p => trains(p.Key))],
         Validate = () => Accuracy(guided),
         ValidateEvery = Math.Min(500, steps),
-        LossAt = (random, progress) =>
+        Parts = (random, progress) =>
         {
-            // Two halves, so that short questions need not be padded to the length of stories.
-            var a = Half(mix.Pick(random, progress), guided, random);
-            var b = Half(mix.Pick(random, progress), guided, random);
-            return (a + b) / 2;
+            // Two batches, so that short questions need not be padded to the length of stories. Each part has half of both.
+            var batches = new[] { Compose(mix.Pick(random, progress), random), Compose(mix.Pick(random, progress), random) };
+            Tensor Part(Func<List<TrainingSample>, List<TrainingSample>> half)
+            {
+                var losses = batches.Select(batch =>
+                {
+                    var (logits, targets) = Answers(half(batch), _features, guided);
+                    return F.cross_entropy(logits, targets, reduction: TorchSharp.torch.nn.Reduction.Sum) / batch.Sum(s => s.Answer.Length);
+                }).ToList();
+                return (losses[0] + losses[1]) / 2;
+            }
+            return (() => Part(batch => batch[..(batch.Count / 2)]), () => Part(batch => batch[(batch.Count / 2)..]));
         },
     };
 
@@ -131,7 +140,7 @@ internal sealed class LanguageStage
             .Select(r => $"{r.Key} {100.0 * r.Value.Right / r.Value.All:F1} %"));
     }
 
-    private Tensor Half(MiniFamily family, bool guided, Random random)
+    private List<TrainingSample> Compose(MiniFamily family, Random random)
     {
         int size = family switch
         {
@@ -139,13 +148,11 @@ internal sealed class LanguageStage
             MiniFamily.Change => 2,
             _ => random.Next(2, 6),
         };
-        var batch = Enumerable.Range(0, HalfPictures / Math.Max(2, size)).Select(_ =>
+        return [.. Enumerable.Range(0, BatchPictures / Math.Max(2, size)).Select(_ =>
         {
             var (sample, pictures) = _pool.Compose(family, (Placement)random.Next(3), size, random);
             return _data.Encode(sample, pictures);
-        }).ToList();
-        var (logits, targets) = Answers(batch, _features, guided);
-        return F.cross_entropy(logits, targets);
+        })];
     }
 
     private bool[] Exact(IReadOnlyList<TrainingSample> batch, bool guided)
@@ -205,16 +212,18 @@ internal sealed class LanguageStage
     /// <summary>fp16 features of all pictures, [pictures, tokens, width].</summary>
     private static Tensor Features(TorchSam model, TrainingData data)
     {
-        using var off = no_grad();
         const int Piece = 256;
         var all = empty([data.Scenes.Count, model.Config.Vision.Tokens, model.Config.Vision.Width], dtype: ScalarType.Float16);
-        for (int i = 0; i < data.Scenes.Count; i += Piece)
+        using var workers = new Workers();
+        workers.Run((data.Scenes.Count + Piece - 1) / Piece, piece =>
         {
-            using var scope = NewDisposeScope();
-            int[] chosen = [.. Enumerable.Range(i, Math.Min(Piece, data.Scenes.Count - i))];
-            all[i..(i + chosen.Length)] = model.Vision(tensor(data.Normalized(chosen))
+            using var off = no_grad();
+            int first = piece * Piece;
+            int[] chosen = [.. Enumerable.Range(first, Math.Min(Piece, data.Scenes.Count - first))];
+            all[first..(first + chosen.Length)] = model.Vision(tensor(data.Normalized(chosen))
                 .reshape(chosen.Length, 3, data.Side, data.Side)).to(ScalarType.Float16);
-        }
+            return 0;
+        });
         data.Forget();
         return all;
     }

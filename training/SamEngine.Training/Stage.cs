@@ -20,14 +20,10 @@ internal sealed class Stage
     /// <summary>What is trained and saved.</summary>
     public required IReadOnlyList<KeyValuePair<string, TorchSharp.Modules.Parameter>> Trained { get; init; }
 
-    /// <summary>Loss of a step.</summary>
-    public Func<Random, Tensor> Loss
-    {
-        init => LossAt = (random, _) => value(random);
-    }
-
-    /// <summary>Loss of a step that depends on how far the stage has come, 0 to 1.</summary>
-    public Func<Random, double, Tensor> LossAt { get; init; } = (_, _) => throw new InvalidOperationException("no loss is set");
+    /// <summary>Draws what a step sees, which may depend on how far the stage has come, 0 to 1, and returns the losses of its
+    /// two parts, whose sum is the step's. They are of about equal size and computed at the same time; of two, the order in
+    /// which gradients are added makes no difference.</summary>
+    public required Func<Random, double, (Func<Tensor> A, Func<Tensor> B)> Parts { get; init; }
 
     public int Seed { get; init; } = 1;
 
@@ -60,7 +56,8 @@ internal sealed class Stage
         {
             parameter.requires_grad = true;
         }
-        using var optimizer = new AdamW(Trained, WeightDecay);
+        using var workers = new Workers();
+        using var optimizer = new AdamW(Trained, WeightDecay, workers);
         var counter = zeros(1);
         var state = weights.Concat(optimizer.State).Append(("step", counter)).ToList();
         int step = 0;
@@ -82,23 +79,25 @@ internal sealed class Stage
         int sinceShown = 0;
         while (step < Steps)
         {
-            using (NewDisposeScope())
+            var (a, b) = Parts(new Random(HashCode(Seed, step)), step / (double)Steps);
+            // The gradients of both gather in the parameters, which libtorch guards.
+            double value = workers.Run(2, part =>
             {
-                var loss = LossAt(new Random(HashCode(Seed, step)), step / (double)Steps);
+                var loss = part == 0 ? a() : b();
                 loss.backward();
-                step++;
-                float rate = LearningRate * Math.Min(1f, step / (float)WarmUp)
-                    * (0.05f + 0.95f * 0.5f * (1 + MathF.Cos(MathF.PI * step / Steps)));
-                optimizer.Step(step, rate);
-                double value = loss.item<float>();
-                if (!double.IsFinite(value))
-                {
-                    throw new InvalidOperationException($"{Name}: the loss of step {step} is {value}");
-                }
-                losses.Add(value);
-                shown += value;
-                sinceShown++;
+                return loss.item<float>();
+            }).Sum();
+            step++;
+            if (!double.IsFinite(value))
+            {
+                throw new InvalidOperationException($"{Name}: the loss of step {step} is {value}");
             }
+            float rate = LearningRate * Math.Min(1f, step / (float)WarmUp)
+                * (0.05f + 0.95f * 0.5f * (1 + MathF.Cos(MathF.PI * step / Steps)));
+            optimizer.Step(step, rate);
+            losses.Add(value);
+            shown += value;
+            sinceShown++;
             if (step % 50 == 0 || step == Steps)
             {
                 double perStep = clock.Elapsed.TotalSeconds / (step - from);

@@ -39,15 +39,19 @@ internal static class VisionStage
             Seed = seed,
             LearningRate = 1.5e-3f,
             Trained = [.. model.Parameters.Where(p => TorchSam.IsVision(p.Key)), new("head.weight", head), new("head.bias", bias)],
-            Loss = random =>
+            Parts = (random, _) =>
             {
                 var data = lazy.Value;
-                int[] chosen = [.. Enumerable.Range(0, Batch).Select(_ => random.Next(data.Scenes.Count))];
-                var shifts = chosen.Select(_ => (random.Next(-LargestShift, LargestShift + 1),
+                int[] all = [.. Enumerable.Range(0, Batch).Select(_ => random.Next(data.Scenes.Count))];
+                var shifts = all.Select(_ => (random.Next(-LargestShift, LargestShift + 1),
                     random.Next(-LargestShift, LargestShift + 1))).ToArray();
-                var (patches, whole, targets) = Logits(data, chosen, shifts);
-                return F.cross_entropy(patches, targets)
-                    + 5 * F.binary_cross_entropy_with_logits(whole, tensor(data.Present(chosen)).reshape(Batch, classes));
+                Tensor Part(int[] chosen, (int X, int Y)[] shift)
+                {
+                    var (patches, whole, targets) = Logits(data, chosen, shift);
+                    return (F.cross_entropy(patches, targets) + 5 * F.binary_cross_entropy_with_logits(whole,
+                        tensor(data.Present(chosen)).reshape(chosen.Length, classes))) / 2;
+                }
+                return (() => Part(all[..(Batch / 2)], shifts[..(Batch / 2)]), () => Part(all[(Batch / 2)..], shifts[(Batch / 2)..]));
             },
             Validate = () =>
             {

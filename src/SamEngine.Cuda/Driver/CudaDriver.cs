@@ -80,6 +80,9 @@ internal static unsafe partial class CudaDriver
     public static partial CudaStatus cuMemcpyDtoHAsync_v2(void* destination, nint source, nuint bytes, nint stream);
 
     [LibraryImport(Library)]
+    public static partial CudaStatus cuMemcpyDtoDAsync_v2(nint destination, nint source, nuint bytes, nint stream);
+
+    [LibraryImport(Library)]
     public static partial CudaStatus cuStreamCreate(nint* stream, uint flags);
 
     [LibraryImport(Library)]

@@ -50,6 +50,9 @@ internal static class CudaLibrary
         }
     }
 
+    /// <summary>Whether a library was found, after <see cref="Failure"/> was asked for.</summary>
+    public static bool IsLoaded => _handle != 0;
+
     /// <summary>CUDA version of the driver, 1000 * major + 10 * minor; 0 when there is none.</summary>
     public static int Version => _version;
 

@@ -10,6 +10,10 @@ namespace SamEngine.Checkpoints;
 internal static class RandomModelWriter
 {
     private const int PieceElements = 1 << 20;
+    private const string Gain = "gain";
+    private const string Bias = "bias";
+    private const string Embedding = "embedding";
+    private const string Matrix = "matrix";
 
     /// <summary>Writes config.json and model.safetensors into a new folder.</summary>
     /// <exception cref="CheckpointException">The folder exists, or the disk has no room.</exception>
@@ -182,18 +186,32 @@ internal static class RandomModelWriter
         yield return ("llm_model.lm_head.weight", [l.VocabularySize, l.HiddenSize]);
     }
 
-    private static void Fill(Span<float> values, string name, long[] shape, ulong seed, uint tensor, long start)
+    /// <summary>Tensors of one kind and shape have values of one distribution.</summary>
+    public static string KindOf(string name, long[] shape)
     {
         bool gain = name.EndsWith("orm.weight", StringComparison.Ordinal) || name.Contains("norm1.weight", StringComparison.Ordinal)
             || name.Contains("norm2.weight", StringComparison.Ordinal) || name.EndsWith("layernorm.weight", StringComparison.Ordinal)
             || name == "ln_vision.weight";
         bool embedding = name.Contains("embed", StringComparison.Ordinal) || name.EndsWith("_token", StringComparison.Ordinal)
             || name == "query_tokens";
+        return gain ? Gain : shape.Length < 2 ? Bias
+            : embedding && !name.Contains("proj", StringComparison.Ordinal) ? Embedding : Matrix;
+    }
+
+    /// <summary>Values of a tensor from element <paramref name="start"/>, a multiple of 4.</summary>
+    public static void Fill(Span<float> values, string name, long[] shape, ulong seed, uint tensor, long start)
+    {
         long columns = shape.Skip(1).Aggregate(1L, (a, b) => a * b);
+        string kind = KindOf(name, shape);
         // Uniform values of deviation 1/sqrt(columns) for matrices, small ones for biases, around 1 for gains.
-        float scale = gain ? 0.1f : shape.Length < 2 ? 0.02f : embedding && !name.Contains("proj", StringComparison.Ordinal) ? 0.5f
-            : 1.7320508f / MathF.Sqrt(columns);
-        float offset = gain ? 1 : 0;
+        float scale = kind switch
+        {
+            Gain => 0.1f,
+            Bias => 0.02f,
+            Embedding => 0.5f,
+            _ => 1.7320508f / MathF.Sqrt(columns),
+        };
+        float offset = kind == Gain ? 1 : 0;
         for (int i = 0; i < values.Length; i += 4)
         {
             ulong at = (ulong)(start + i) / 4;
@@ -217,7 +235,8 @@ internal static class RandomModelWriter
     /// <summary>-1 to 1.</summary>
     private static float Unit(uint bits) => (int)bits / 2147483648f;
 
-    private static unsafe ReadOnlySpan<byte> Encode(ReadOnlySpan<float> values, TensorDType type, byte[] buffer)
+    /// <summary>Values in another type, in the buffer's first bytes.</summary>
+    public static unsafe ReadOnlySpan<byte> Encode(ReadOnlySpan<float> values, TensorDType type, byte[] buffer)
     {
         fixed (float* pointer = values)
         {

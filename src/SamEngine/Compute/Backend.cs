@@ -27,6 +27,10 @@ internal abstract class Backend : IDisposable
     /// <summary>Type of activations between operations.</summary>
     public abstract ElementType ActivationType { get; }
 
+    /// <summary>Whether the first use of an operation takes longer than the next, as code is still compiled: a model then runs a
+    /// small request while it is loaded.</summary>
+    public virtual bool WantsWarmUp => false;
+
     /// <summary>Why it can serve no further request; null while it can.</summary>
     public virtual string? Failure => null;
 

@@ -149,7 +149,8 @@ public sealed class BeamSearchTests
             {
                 selection.Add(searches[i], i);
             }
-            selection.Run(queue, logits.View(rows.Length, Vocabulary));
+            selection.Select(queue, logits.View(rows.Length, Vocabulary), selection.Upload(queue));
+            selection.ReadBack(queue);
             for (int i = 0; i < searches.Count; i++)
             {
                 selection.Advance(i, searches[i]);
@@ -193,7 +194,8 @@ public sealed class BeamSearchTests
             selection.Clear();
             selection.Measure(search);
             selection.Add(search, 0);
-            selection.Run(queue, logits.View(rows.Count, settings.VocabularySize));
+            selection.Select(queue, logits.View(rows.Count, settings.VocabularySize), selection.Upload(queue));
+            selection.ReadBack(queue);
             selection.Advance(0, search);
             onStep(search, step);
             var next = new List<List<int>>();
