@@ -33,7 +33,7 @@ internal sealed unsafe class CudaBackend : Backend
             _memoryStream = new CudaStream(Context);
             Multiprocessors = CudaDevice.Attribute(found.Number, CudaDeviceAttribute.MultiprocessorCount);
             var image = KernelImages.For(found.ComputeCapability);
-            Kernels = new CudaKernels(Context, image is null ? [0] : KernelImages.Read(image), activationType);
+            Kernels = new CudaKernels(Context, image is null ? [0] : KernelImages.Read(image, CudaKernels.Suffix(activationType)), activationType);
         }
         catch
         {

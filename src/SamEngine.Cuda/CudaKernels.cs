@@ -51,7 +51,7 @@ internal sealed unsafe class CudaKernels : IDisposable
         _module = new CudaModule(context, image);
         try
         {
-            string a = FloatTypes[(int)activation];
+            string a = Suffix(activation);
             _linear = [.. Formats.Select(f => Find<LinearArguments>($"linear_{a}_{f}"))];
             _linearFew8 = Halves<LinearArguments>(activation, $"linear_few8_{a}");
             _linearFew16 = Halves<LinearArguments>(activation, $"linear_few16_{a}");
@@ -121,6 +121,9 @@ internal sealed unsafe class CudaKernels : IDisposable
 
     /// <summary>For measuring; no operation uses it.</summary>
     public CudaKernel MatrixRate { get; }
+
+    /// <summary>The activation type in the kernels' names.</summary>
+    public static string Suffix(ElementType activation) => FloatTypes[(int)activation];
 
     /// <summary>All of them; for tests.</summary>
     public List<CudaKernel> All { get; } = [];

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text;
 using System.Text.RegularExpressions;
 using SamEngine.Cuda.Driver;
 
@@ -33,14 +34,45 @@ internal static partial class KernelImages
     public static KernelImage? For(int capability) => All.Where(i => i.Serves(capability))
         .OrderBy(i => i.IsPtx).ThenByDescending(i => i.Capability).ThenByDescending(i => i.IsSpecific).FirstOrDefault();
 
-    /// <summary>The bytes of an image, with a zero behind, which ends PTX.</summary>
-    public static byte[] Read(KernelImage image)
+    /// <summary>An image for one type of activations, with a zero behind, which ends PTX. Of PTX the kernels for other types are
+    /// left out: the driver compiles all that it is given, which takes seconds.</summary>
+    public static byte[] Read(KernelImage image, string activation)
     {
         using var stream = typeof(KernelImages).Assembly.GetManifestResourceStream(image.Resource)!;
         byte[] bytes = new byte[stream.Length + 1];
         stream.ReadExactly(bytes, 0, (int)stream.Length);
-        return bytes;
+        return image.IsPtx ? Encoding.ASCII.GetBytes(Only(Encoding.ASCII.GetString(bytes), activation)) : bytes;
     }
+
+    /// <summary>PTX without the kernels for other types of activations. An entry goes from its first line to a brace at the
+    /// beginning of a line.</summary>
+    internal static string Only(string ptx, string activation)
+    {
+        const string Entry = "\n.visible .entry ";
+        const string End = "\n}\n";
+        var kept = new StringBuilder(ptx.Length);
+        int at = 0;
+        for (int entry; (entry = ptx.IndexOf(Entry, at, StringComparison.Ordinal)) >= 0;)
+        {
+            int name = entry + Entry.Length;
+            int end = ptx.IndexOf(End, name, StringComparison.Ordinal) + End.Length;
+            kept.Append(ptx, at, entry - at);
+            if (IsFor(ptx[name..ptx.IndexOf('(', name)], activation))
+            {
+                kept.Append(ptx, entry, end - entry);
+            }
+            else
+            {
+                kept.Append('\n');
+            }
+            at = end;
+        }
+        return kept.Append(ptx, at, ptx.Length - at).ToString();
+    }
+
+    /// <summary>The first type in a kernel's name is that of the activations; copies are between any two.</summary>
+    private static bool IsFor(string kernel, string activation) => Conversion().IsMatch(kernel)
+        || ActivationType().Match(kernel) is not { Success: true } match || match.Groups["type"].ValueSpan.SequenceEqual(activation);
 
     /// <summary>What a device lacks when no image serves it.</summary>
     public static string WhyNone(int capability) => All.Count == 0
@@ -61,4 +93,10 @@ internal static partial class KernelImages
 
     [GeneratedRegex(@"(?<name>sm_(?<number>\d+)(?<specific>a?))\.(?<kind>ptx|cubin)$")]
     private static partial Regex Name();
+
+    [GeneratedRegex("^copy_(f32|f16|bf16)_")]
+    private static partial Regex Conversion();
+
+    [GeneratedRegex(@"_(?<type>f32|f16|bf16)(_|$)")]
+    private static partial Regex ActivationType();
 }

@@ -32,11 +32,27 @@ public sealed class KernelImageTests
         Assert.True(names.Length > 30, $"only {names.Length} kernels");
         foreach (var image in KernelImages.All.Where(i => i.IsPtx))
         {
-            string text = Encoding.ASCII.GetString(KernelImages.Read(image));
-            var entries = Regex.Matches(text, @"\.entry ([a-z0-9_]+)").Select(m => m.Groups[1].Value).ToHashSet();
-            Assert.All(names, name => Assert.Contains(name, entries));
+            byte[] bytes = KernelImages.Read(image, CudaKernels.Suffix(backend.ActivationType));
+            Assert.Equal(0, bytes[^1]);
+            string text = Encoding.ASCII.GetString(bytes);
+            string[] entries = [.. Regex.Matches(text, @"\.entry ([a-z0-9_]+)").Select(m => m.Groups[1].Value)];
+            // All of them, and none for another type, each whole.
+            Assert.Equal(names.Order(StringComparer.Ordinal), entries.Order(StringComparer.Ordinal));
+            Assert.Equal(names.Length, Regex.Count(text, @"\n\}\n"));
+            Assert.Equal(text.Count(c => c == '{'), text.Count(c => c == '}'));
             Assert.Contains($".target {image.Architecture}", text, StringComparison.Ordinal);
         }
+    }
+
+    [Fact]
+    public void Kernels_for_other_activations_are_cut_out_of_PTX()
+    {
+        string Entry(string name) => $"\n.visible .entry {name}(\n\t.param .b8 p[4]\n)\n{{\n\t{{ .reg .pred p; }}\n\tret;\n}}\n";
+        string all = ".version 8.0" + Entry("linear_f32_f16") + "\t// a comment\n" + Entry("linear_f16_f32") + Entry("select_rows")
+            + Entry("copy_f32_bf16") + Entry("swiglu_f16") + "\0";
+        Assert.Equal(".version 8.0\n\t// a comment\n" + Entry("linear_f16_f32") + Entry("select_rows") + Entry("copy_f32_bf16")
+            + Entry("swiglu_f16") + "\0", KernelImages.Only(all, "f16"));
+        Assert.Equal(".version 8.0\n\t// a comment\n\n" + Entry("select_rows") + Entry("copy_f32_bf16") + "\n\0", KernelImages.Only(all, "bf16"));
     }
 
     [Fact]

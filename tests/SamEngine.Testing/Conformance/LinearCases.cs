@@ -59,6 +59,15 @@ internal static class LinearCases
         yield return Case("aligned to 8 bytes, two batch entries", 2, 40, 588, [64, 7], pad: 4, bias: true, residual: 2);
         yield return Case("aligned to 4 bytes", 1, 20, 70, [65], pad: 2, activation: Activation.Gelu);
         yield return Case("aligned, parts of K in large tiles", 1, 130, 640, [200], pad: 8, bias: true, residual: 2);
+        yield return new(nameof(ComputeQueue.Linear), $"{name}, aligned, parts of K three times", p =>
+        {
+            var x = p.Input(1, 40, 512);
+            var weight = p.Matrix(format, 512, [64], group);
+            foreach (int i in Enumerable.Range(0, 3))
+            {
+                p.Queue.Linear(x, weight, p.Output($"y {i}", 1, 40, 64), p.Vector(64));
+            }
+        }, Weights: format);
         yield return Case("vision width", 1, 2, 1408, [50], bias: true, activation: Activation.Gelu);
         yield return Case("language width", 1, 1, 11008, [24]);
         yield return new(nameof(ComputeQueue.Linear), $"{name}, one input for every batch entry", p =>
