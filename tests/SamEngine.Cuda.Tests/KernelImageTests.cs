@@ -9,7 +9,7 @@ namespace SamEngine.Cuda.Tests;
 public sealed class KernelImageTests
 {
     /// <summary>Whether this build had a compiler for them.</summary>
-    private static void SkipWithoutKernels()
+    internal static void SkipWithoutKernels()
     {
         if (KernelImages.All.Count > 0)
         {
