@@ -45,9 +45,9 @@ SAM_DEVICE void Attention(const AttentionArguments& a, float* tiles) {
 
 }  // namespace sam
 
-#define ATTENTION(suffix, T)                                \
-  SAM_KERNEL(attention_##suffix, AttentionArguments, 128) { \
-    SAM_SHARED(float, tiles, 4 * sam::kKeyTile);            \
-    sam::Attention<T>(a, tiles);                            \
+#define ATTENTION(suffix, T)                                   \
+  SAM_KERNEL(attention_##suffix, AttentionArguments, 128, 2) { \
+    SAM_SHARED(float, tiles, 4 * sam::kKeyTile);               \
+    sam::Attention<T>(a, tiles);                               \
   }
 SAM_FOR_ACTIVATIONS(ATTENTION)

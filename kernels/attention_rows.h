@@ -14,6 +14,7 @@ SAM_DEVICE float Dot(const T* a, const T* b, int count) {
   float sums[4] = {};
   int i = 0;
   for (; i + 3 < count; i += 4) {
+    SAM_UNROLL
     for (int j = 0; j < 4; j++) sums[j] = Fma(ToFloat(a[i + j]), ToFloat(b[i + j]), sums[j]);
   }
   for (; i < count; i++) sums[0] = Fma(ToFloat(a[i]), ToFloat(b[i]), sums[0]);
@@ -35,6 +36,7 @@ SAM_DEVICE void AttendRow(const T* q, int width, int keys, const Kv& kv, float s
       int count = Min(kKeyTile, keys - start);
       float scores[kKeyTile / kWarp];
       float top = largest;
+      SAM_UNROLL
       for (int j = 0; j < kKeyTile / kWarp; j++) {
         int key = j * kWarp + Lane();
         scores[j] = key < count ? scale * Dot(q, kv.Key(start + key), width) : -kInfinity;
@@ -45,16 +47,19 @@ SAM_DEVICE void AttendRow(const T* q, int width, int keys, const Kv& kv, float s
       float correction = Exp(largest - top);
       largest = top;
       total *= correction;
+      SAM_UNROLL
       for (int j = 0; j < kKeyTile / kWarp; j++) {
         float e = Exp(scores[j] - largest);
         total += e;
         tile[j * kWarp + Lane()] = e;
       }
       SyncWarp();
+      SAM_UNROLL
       for (int c = 0; c < kColumnTile / kWarp; c++) sums[c] *= correction;
       for (int key = 0; key < count; key++) {
         const T* v = kv.Value(start + key);
         float e = tile[key];
+        SAM_UNROLL
         for (int c = 0; c < kColumnTile / kWarp; c++) {
           int column = base + c * kWarp + Lane();
           if (column < width) sums[c] = Fma(e, ToFloat(v[column]), sums[c]);
@@ -63,6 +68,7 @@ SAM_DEVICE void AttendRow(const T* q, int width, int keys, const Kv& kv, float s
       SyncWarp();
     }
     total = WarpReduce<Add>(total);
+    SAM_UNROLL
     for (int c = 0; c < kColumnTile / kWarp; c++) {
       int column = base + c * kWarp + Lane();
       if (column < width) Put(y + column, sums[c] / total);

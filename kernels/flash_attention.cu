@@ -128,14 +128,14 @@ SAM_DEVICE void FlashPaged(const PagedAttentionArguments& a, T* shared) {
 
 }  // namespace sam
 
-#define FLASH_ATTENTION(suffix, T, dim)                                   \
-  SAM_KERNEL(flash_attention##dim##_##suffix, AttentionArguments, 128) {  \
-    SAM_DYNAMIC_SHARED(T, shared);                                        \
-    sam::FlashAttention<T, dim>(a, shared);                               \
-  }                                                                       \
-  SAM_KERNEL(flash_paged##dim##_##suffix, PagedAttentionArguments, 128) { \
-    SAM_DYNAMIC_SHARED(T, shared);                                        \
-    sam::FlashPaged<T, dim>(a, shared);                                   \
+#define FLASH_ATTENTION(suffix, T, dim)                                      \
+  SAM_KERNEL(flash_attention##dim##_##suffix, AttentionArguments, 128, 2) {  \
+    SAM_DYNAMIC_SHARED(T, shared);                                           \
+    sam::FlashAttention<T, dim>(a, shared);                                  \
+  }                                                                          \
+  SAM_KERNEL(flash_paged##dim##_##suffix, PagedAttentionArguments, 128, 2) { \
+    SAM_DYNAMIC_SHARED(T, shared);                                           \
+    sam::FlashPaged<T, dim>(a, shared);                                      \
   }
 #define FLASH_ATTENTIONS(suffix, T) \
   FLASH_ATTENTION(suffix, T, 64)    \

@@ -25,26 +25,37 @@ SAM_DEVICE void LinearTile(const LinearArguments& a, int row, int n) {
   W w[kLinearBlock];
   float sums[kRows][kLinearBlock] = {};
   // Past the end, the last row or output is computed again and not stored.
+  SAM_UNROLL
   for (int i = 0; i < kRows; i++) x[i] = RowOf<const T>(a.x, Min(row + i, rows - 1));
+  SAM_UNROLL
   for (int j = 0; j < kLinearBlock; j++) w[j] = W::At(a.weight, Min(n + j, a.weight.rows - 1));
   for (int start = 0; start < columns; start += kLinearRun) {
     int end = Min(start + kLinearRun, columns);
     float parts[kRows][kLinearBlock] = {};
     for (int k = start; k < end; k++) {
       float values[kLinearBlock];
+      SAM_UNROLL
       for (int j = 0; j < kLinearBlock; j++) values[j] = w[j].Value(k);
+      SAM_UNROLL
       for (int i = 0; i < kRows; i++) {
         float v = ToFloat(x[i][k]);
+        SAM_UNROLL
         for (int j = 0; j < kLinearBlock; j++) parts[i][j] = Fma(v, values[j], parts[i][j]);
       }
     }
+    SAM_UNROLL
     for (int j = 0; j < kLinearBlock; j++) {
       float scale = w[j].Scale(start);
+      SAM_UNROLL
       for (int i = 0; i < kRows; i++) sums[i][j] = Fma(parts[i][j], scale, sums[i][j]);
     }
   }
-  for (int i = 0; i < kRows && row + i < rows; i++) {
-    for (int j = 0; j < kLinearBlock && n + j < a.weight.rows; j++) Finish<T>(a, row + i, n + j, sums[i][j]);
+  SAM_UNROLL
+  for (int i = 0; i < kRows; i++) {
+    SAM_UNROLL
+    for (int j = 0; j < kLinearBlock; j++) {
+      if (row + i < rows && n + j < a.weight.rows) Finish<T>(a, row + i, n + j, sums[i][j]);
+    }
   }
 }
 
@@ -68,6 +79,6 @@ SAM_DEVICE void Linear(const LinearArguments& a) {
 }  // namespace sam
 
 #define LINEAR(suffix, T, weight_suffix, W) \
-  SAM_KERNEL(linear_##suffix##_##weight_suffix, LinearArguments, 128) { sam::Linear<T, W>(a); }
+  SAM_KERNEL(linear_##suffix##_##weight_suffix, LinearArguments, 128, 2) { sam::Linear<T, W>(a); }
 #define LINEARS(suffix, T) SAM_FOR_WEIGHTS(LINEAR, suffix, T)
 SAM_FOR_ACTIVATIONS(LINEARS)

@@ -11,14 +11,14 @@
 // over a run are scaled in fp32. Q4 is widened a byte at a time by a table of pairs.
 //
 // Floor: the bytes of W over the memory's bandwidth; 4096 x 4096 at 4.8 TB/s: fp16 7.0 us, Q8 3.6 us, Q4 1.9
-// us. Bytes under way to cover 700 ns: 25 KB on each of 132 multiprocessors; 16 warps of 64 bytes a lane are
-// 32 KB. Q4 at 60 % of that bandwidth: 26 weights a clock and multiprocessor, 13 of 32 lookups, 40 of 128
+// us. Bytes under way to cover 700 ns: 25 KB on each of 132 multiprocessors; 12 warps of 64 bytes a lane are
+// 24 KB. Q4 at 60 % of that bandwidth: 26 weights a clock and multiprocessor, 13 of 32 lookups, 40 of 128
 // instructions.
 //
 // Ladder: 1. this; nothing has been measured on a GPU.
 //
 // Grid: up to ceil(N / R) blocks, R = 16, Q4 32; fewer go on with the next rows. Block: whole warps up to 256
-// threads, linear_few8 with Q4 512. Dynamic shared memory: Q4 32768 bytes, and for all 4 * warps * R * (8 or
+// threads, linear_few8 with Q4 384. Dynamic shared memory: Q4 32768 bytes, and for all 4 * warps * R * (8 or
 // 16) bytes.
 #include "epilogue.h"
 #include "fragments.h"
@@ -43,13 +43,13 @@ struct Few {
   const char* w;
   const uint16_t* scales;
   const T* x[kColumns];
-  int64_t eight_rows;  // bytes of W
+  int eight_rows;  // bytes of W
   int eight_scales;
   int columns, runs_of_group;
 
   SAM_METHOD Few(const LinearArguments& a) {
     columns = a.x.columns;
-    eight_rows = (int64_t)a.weight.row_stride * F::kBits;
+    eight_rows = a.weight.row_stride * F::kBits;
     eight_scales = 8 * a.weight.groups;
     runs_of_group = F::kScaled ? a.weight.group_size / kRun : 1;
     SAM_UNROLL
@@ -74,7 +74,7 @@ struct Few {
       for (int i = 0; i < 2 * kTiles; i++) {
         uint32_t(&words)[kWords] = b.w[u][i / 2][i % 2];
         if (there) {
-          LoadWords(words, w + i * eight_rows + (int64_t)run * (kRun * F::kBits / 8));
+          LoadWords(words, w + (int64_t)i * eight_rows + run * (kRun * F::kBits / 8));
         } else {
           SAM_UNROLL
           for (int j = 0; j < kWords; j++) words[j] = 0;
@@ -194,7 +194,7 @@ SAM_DEVICE void LinearFew(const LinearArguments& a, uint32_t* shared) {
     if (a.weight.group_size % 64 == 0) {
       RunFew<T, F, 64, kTiles, kColumns, 3 - kColumns>(a, meeting, shared);
     } else {
-      RunFew<T, F, 32, kTiles, kColumns, 2>(a, meeting, shared);
+      RunFew<T, F, 32, kTiles, kColumns, F::kBits == 4 ? 1 : 2>(a, meeting, shared);
     }
   } else {
     RunFew<T, F, 32, 1, kColumns, 2>(a, (float*)shared, nullptr);
@@ -205,7 +205,7 @@ SAM_DEVICE void LinearFew(const LinearArguments& a, uint32_t* shared) {
 
 #define LINEAR_FEW(suffix, T, weight_suffix, F)                                                              \
   SAM_KERNEL_EARLY(linear_few8_##suffix##_##weight_suffix, LinearArguments, ::sam::PrefetchFew<F>(a.weight), \
-                   F::kBits == 4 ? 512 : 256, F::kBits == 4 ? 1 : 2) {                                       \
+                   F::kBits == 4 ? 384 : 256, F::kBits == 4 ? 1 : 2) {                                       \
     SAM_DYNAMIC_SHARED(uint32_t, shared);                                                                    \
     sam::LinearFew<T, F, 1>(a, shared);                                                                      \
   }                                                                                                          \

@@ -11,7 +11,7 @@ constexpr int kChains = 8;  // enough independent sums to hide an instruction's 
 
 }
 
-SAM_KERNEL(matrix_rate_bf16, MatrixRateArguments, 256) {
+SAM_KERNEL(matrix_rate, MatrixRateArguments, 256) {
   using namespace sam;
   float sums[kChains][4] = {};
   uint32_t seed = 0x3f803f80u + (uint32_t)ThreadIndex();

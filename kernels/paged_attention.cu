@@ -29,9 +29,9 @@ SAM_DEVICE void PagedAttention(const PagedAttentionArguments& a, float* tiles) {
 
 }  // namespace sam
 
-#define PAGED_ATTENTION(suffix, T)                                     \
-  SAM_KERNEL(paged_attention_##suffix, PagedAttentionArguments, 128) { \
-    SAM_SHARED(float, tiles, 4 * sam::kKeyTile);                       \
-    sam::PagedAttention<T>(a, tiles);                                  \
+#define PAGED_ATTENTION(suffix, T)                                        \
+  SAM_KERNEL(paged_attention_##suffix, PagedAttentionArguments, 128, 2) { \
+    SAM_SHARED(float, tiles, 4 * sam::kKeyTile);                          \
+    sam::PagedAttention<T>(a, tiles);                                     \
   }
 SAM_FOR_ACTIVATIONS(PAGED_ATTENTION)

@@ -7,7 +7,7 @@
 // 32 passes over the row, which lies in the second-level cache.
 //
 // Floor: three readings of the logits, about 2 us for 32001 tokens.
-// Grid: one block per selection row. Block: whole warps up to 1024 threads. No dynamic shared memory.
+// Grid: one block per selection row. Block: whole warps up to 512 threads. No dynamic shared memory.
 //
 // select_groups: merges the lists of each group's rows. A candidate's place is the number of better ones.
 //
@@ -15,7 +15,7 @@
 //
 // token_log_probs: y[i] = log_softmax(logits[i])[targets[i]].
 //
-// Grid: one block per row. Block: whole warps up to 1024 threads. No dynamic shared memory.
+// Grid: one block per row. Block: whole warps up to 512 threads. No dynamic shared memory.
 #include "double_math.h"
 
 namespace sam {
@@ -26,7 +26,7 @@ struct SelectScratch {
   uint64_t words[kWarp];
   float floats[kWarp];
   int32_t ints[kWarp];
-  int32_t counts[1024];
+  int32_t counts[512];
 };
 
 // The bits of a float so that they order as the floats do.
@@ -327,14 +327,14 @@ SAM_DEVICE void TokenLogProbs(const TokenLogProbsArguments& a, SelectScratch* sc
 
 }  // namespace sam
 
-SAM_KERNEL(select_rows, SelectionArguments, 1024) {
+SAM_KERNEL(select_rows, SelectionArguments, 512, 1) {
   SAM_SHARED(sam::SelectScratch, scratch, 1);
   sam::SelectRow(a, sam::BlockIndex(), scratch);
 }
 
 SAM_KERNEL(select_groups, SelectionArguments, 32) { sam::SelectGroup(a, sam::BlockIndex()); }
 
-SAM_KERNEL(token_log_probs, TokenLogProbsArguments, 1024) {
+SAM_KERNEL(token_log_probs, TokenLogProbsArguments, 512, 1) {
   SAM_SHARED(sam::SelectScratch, scratch, 1);
   sam::TokenLogProbs(a, scratch);
 }

@@ -7,7 +7,7 @@ namespace SamEngine.GpuBench;
 /// <summary>Measures what the device can do at most.</summary>
 internal static unsafe class DeviceCeilings
 {
-    /// <summary>Threads of a block of <c>matrix_rate_bf16</c>, blocks of it for each multiprocessor, and what one warp does in one
+    /// <summary>Threads of a block of <c>matrix_rate</c>, blocks of it for each multiprocessor, and what one warp does in one
     /// of its rounds: kernels/matrix_rate.cu.</summary>
     private const int Threads = 256;
     private const int BlocksEach = 4;

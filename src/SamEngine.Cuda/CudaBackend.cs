@@ -140,7 +140,14 @@ internal sealed unsafe class CudaBackend : Backend
         lock (Gate)
         {
             _queues.Remove(queue);
-            _idle.Push(loan);
+            if (Context.IsClosed)
+            {
+                loan.Dispose();
+            }
+            else
+            {
+                _idle.Push(loan);
+            }
         }
     }
 
@@ -221,9 +228,11 @@ internal sealed unsafe class CudaBackend : Backend
                 _ = queue.Drain();
             }
             Interlocked.Increment(ref _frees);
-            var status = CudaDriver.cuMemFreeAsync(pointer, _memoryStream.Value);
+            // Memory may outlive the backend; the context outlives both. 0 is the default stream.
+            nint stream = _memoryStream.IsClosed ? 0 : _memoryStream.Value;
+            var status = CudaDriver.cuMemFreeAsync(pointer, stream);
             // Unused memory of the pool goes back to the system when a stream is waited for.
-            return status != CudaStatus.Success ? status : CudaDriver.cuStreamSynchronize(_memoryStream.Value);
+            return status != CudaStatus.Success ? status : CudaDriver.cuStreamSynchronize(stream);
         }
     }
 

@@ -80,7 +80,7 @@ internal sealed unsafe class CudaKernels : IDisposable
             SelectRows = Find<SelectionArguments>("select_rows");
             SelectGroups = Find<SelectionArguments>("select_groups");
             TokenLogProbs = Find<TokenLogProbsArguments>("token_log_probs");
-            MatrixRate = Find<MatrixRateArguments>("matrix_rate_bf16");
+            MatrixRate = Find<MatrixRateArguments>("matrix_rate");
             LinearWgmma = activation == ElementType.F32 ? null : FindVariant<WgmmaArguments>($"linear_wgmma_{a}");
         }
         catch
@@ -127,11 +127,11 @@ internal sealed unsafe class CudaKernels : IDisposable
     /// image lacks it.</summary>
     public CudaKernel? LinearWgmma { get; }
 
-    /// <summary>The activation type in the kernels' names.</summary>
-    public static string Suffix(ElementType activation) => FloatTypes[(int)activation];
-
     /// <summary>All of them; for tests.</summary>
     public List<CudaKernel> All { get; } = [];
+
+    /// <summary>The activation type in the kernels' names.</summary>
+    public static string Suffix(ElementType activation) => FloatTypes[(int)activation];
 
     /// <summary>Any shape.</summary>
     public CudaKernel Linear(WeightFormat format) => _linear[(int)format];

@@ -77,7 +77,7 @@ internal sealed partial class CudaQueue
         bool isQ4 = format == WeightFormat.Q4;
         int tile = isQ4 ? 32 : 16;
         int run = format.IsQuantized() && weight.GroupSize % 64 == 0 ? 64 : 32;
-        int warps = (int)Math.Clamp(CeilDiv(weight.Columns, run), 1, isQ4 && !sixteen ? 16 : 8);
+        int warps = (int)Math.Clamp(CeilDiv(weight.Columns, run), 1, isQ4 && !sixteen ? 12 : 8);
         int shared = sizeof(float) * warps * tile * (sixteen ? 16 : 8);
         long tiles = CeilDiv(weight.Rows, tile);
         // Q4 makes a table in every block: as many blocks as run at a time, which go on with the next rows.

@@ -109,12 +109,12 @@ internal sealed partial class CudaQueue
             BannedColumns = inputs.BannedIds.Columns,
             Candidates = candidates,
         };
-        Launch(_backend.Kernels.SelectRows, Rows(rows, logits.Columns, 1024), arguments);
+        Launch(_backend.Kernels.SelectRows, Rows(rows, logits.Columns, 512), arguments);
         Launch(_backend.Kernels.SelectGroups, new LaunchShape((uint)inputs.Groups.Rows, Warp), arguments);
     }
 
     protected override void TokenLogProbsCore(TensorView logits, TensorView targets, TensorView y) =>
-        Launch(_backend.Kernels.TokenLogProbs, Rows(logits.Rows, logits.Columns, 1024),
+        Launch(_backend.Kernels.TokenLogProbs, Rows(logits.Rows, logits.Columns, 512),
             new TokenLogProbsArguments { Logits = Native(logits), Targets = Data(targets), Y = Data(y) });
 
     private static long CeilDiv(long a, long b) => (a + b - 1) / b;

@@ -81,15 +81,13 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
             return;
         }
         _disposed = true;
+        // What is still enqueued may use what goes now; that it failed was, or will be, told elsewhere.
+        _ = _backend.Context.Enter();
+        _ = Drain();
         DropRecordings();
         _scratch?.Dispose();
         _tickets?.Dispose();
-        if (!_backend.Context.IsClosed)
-        {
-            _ = _backend.Context.Enter();
-            _ = Drain();
-            _backend.Return(this, _loan);
-        }
+        _backend.Return(this, _loan);
     }
 
     protected override void UploadCore(ReadOnlySpan<byte> values, TensorView destination)

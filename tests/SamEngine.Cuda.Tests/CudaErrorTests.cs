@@ -47,6 +47,21 @@ public sealed class CudaErrorTests : IDisposable
         Assert.NotEmpty((await model.DescribeToEndAsync(Request)).Text);
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(3)]
+    [InlineData(12)]
+    public async Task Too_little_memory_for_a_request_ends_that_request_only(int after)
+    {
+        await using var model = await SamModel.LoadAsync(_model.Folder, Options);
+        CudaEmulator.Fail("cuMemAllocAsync", CudaEmulator.OutOfMemory, after);
+        var error = await Assert.ThrowsAsync<BackendException>(() => model.DescribeToEndAsync(Request).WaitAsync(TimeSpan.FromSeconds(30)));
+        Assert.False(error.IsFatal);
+        Assert.Contains("not enough memory for '", error.Message, StringComparison.Ordinal);
+        using var other = await SamModel.LoadAsync(_model.Folder);
+        Assert.Equal((await other.DescribeToEndAsync(Request)).Text, (await model.DescribeToEndAsync(Request)).Text);
+    }
+
     [Fact]
     public async Task Too_little_memory_for_the_model_is_said_with_the_numbers_before_anything_is_loaded()
     {
@@ -162,6 +177,21 @@ public sealed class CudaErrorTests : IDisposable
         Assert.Contains($"{function}", error.Message, StringComparison.Ordinal);
         Assert.Contains("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", error.Message, StringComparison.Ordinal);
         Assert.Equal(before.Live, CudaEmulator.Counters.Live);
+    }
+
+    [Fact]
+    public void What_outlives_its_backend_is_given_back_all_the_same()
+    {
+        long before = CudaEmulator.Counters.Live;
+        var backend = new CudaBackend(null, ElementType.F32);
+        var buffer = backend.Allocate(ElementType.F32, 64, "x");
+        var queue = backend.CreateQueue();
+        queue.Upload<float>(new float[64], buffer.View(1, 64));
+        backend.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => backend.Allocate(ElementType.F32, 64, "more"));
+        queue.Dispose();
+        buffer.Dispose();
+        Assert.Equal(before, CudaEmulator.Counters.Live);
     }
 
     [Fact]

@@ -46,11 +46,7 @@ public sealed class PackageTests(PackageFeed feed)
     [Fact]
     public async Task An_application_describes_pictures_compiled_just_in_time_and_ahead_of_time()
     {
-        string folder = feed.NewFolder("consumer");
-        foreach (string file in Directory.EnumerateFiles(Path.Combine(AppContext.BaseDirectory, "Consumer")))
-        {
-            File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
-        }
+        string folder = NewConsumer("consumer");
         string expected = await ExpectedAsync(feed.Model);
         string[] cats = [.. Directory.EnumerateFiles(Path.Combine(Golden.RepositoryRoot, "samples", "cats")).Order(StringComparer.Ordinal)];
         const string Cats = "There is a cat in every picture.";
@@ -80,10 +76,19 @@ public sealed class PackageTests(PackageFeed feed)
         Assert.True(aotCats.ExitCode == 0, aotCats.ToString());
         Assert.Equal("AOT", aotCats.Error.Trim());
         Assert.Equal(Cats, aotCats.Output);
-        var cuda = await ProcessRun.RunAsync(Path.Combine(away, "Consumer"), [feed.Model, .. feed.Pictures], "/",
-            new Dictionary<string, string> { ["CONSUMER_CUDA"] = "1", [CudaEmulator.Variable] = CudaEmulator.Path });
+    }
+
+    [Fact]
+    public async Task An_application_with_the_CUDA_package_is_compiled_ahead_of_time_too()
+    {
+        string folder = NewConsumer("cuda-consumer");
+        await PackageFeed.DotnetAsync(folder, "publish", "-c", "Release", "-r", "linux-x64", "-o", "aot",
+            $"-p:SamEngineVersion={feed.Version}", "-p:PublishAot=true", "-p:WithCuda=true");
+        var cuda = await ProcessRun.RunAsync(Path.Combine(folder, "aot", "Consumer"), [feed.Model, .. feed.Pictures], "/",
+            new Dictionary<string, string> { [CudaEmulator.Variable] = CudaEmulator.Path });
         Assert.True(cuda.ExitCode == 0, cuda.ToString());
-        Assert.Equal(expected, cuda.Output);
+        Assert.Equal("AOT", cuda.Error.Trim());
+        Assert.Equal(await ExpectedAsync(feed.Model), cuda.Output);
     }
 
     [Fact]
@@ -167,6 +172,17 @@ public sealed class PackageTests(PackageFeed feed)
         using var stream = package.GetEntry(id + ".nuspec")!.Open();
         return [.. XDocument.Load(stream).Descendants().Where(e => e.Name.LocalName == "dependency")
             .Select(e => e.Attribute("id")!.Value).Order(StringComparer.Ordinal)];
+    }
+
+    /// <summary>A folder with the user's application.</summary>
+    private string NewConsumer(string name)
+    {
+        string folder = feed.NewFolder(name);
+        foreach (string file in Directory.EnumerateFiles(Path.Combine(AppContext.BaseDirectory, "Consumer")))
+        {
+            File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
+        }
+        return folder;
     }
 
     /// <summary>What the engine itself says, here in this process.</summary>

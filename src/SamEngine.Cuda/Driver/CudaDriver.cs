@@ -180,7 +180,6 @@ internal enum CudaDeviceAttribute
     MultiprocessorCount = 16,
     ComputeCapabilityMajor = 75,
     ComputeCapabilityMinor = 76,
-    MaxSharedBytesPerBlockOptIn = 97,
     MemoryPoolsSupported = 115,
 }
 

@@ -1,0 +1,23 @@
+# Registers, stack and spills of every kernel: cmake -DPTXAS=... -DPTX=... -DARCHITECTURE=90a -P registers.cmake. Fails when
+# a kernel keeps anything in memory that was meant for registers.
+execute_process(COMMAND ${PTXAS} -O3 -arch=sm_${ARCHITECTURE} -v ${PTX} -o ${CMAKE_CURRENT_BINARY_DIR}/registers.cubin
+  ERROR_VARIABLE report RESULT_VARIABLE status)
+file(REMOVE ${CMAKE_CURRENT_BINARY_DIR}/registers.cubin)
+if(NOT status EQUAL 0)
+  message(FATAL_ERROR "${report}")
+endif()
+string(REGEX MATCHALL "entry function '[a-z0-9_]+' for 'sm_[0-9a-z]+'[^']*Used [0-9]+ registers" kernels "${report}")
+set(spilling)
+foreach(kernel ${kernels})
+  string(REGEX REPLACE ".*entry function '([a-z0-9_]+)'.*" "\\1" name "${kernel}")
+  string(REGEX REPLACE ".*Used ([0-9]+) registers.*" "\\1" registers "${kernel}")
+  string(REGEX REPLACE ".* ([0-9]+) bytes stack frame.*" "\\1" stack "${kernel}")
+  message("${name} ${registers} registers, ${stack} bytes of stack")
+  if(NOT stack EQUAL 0)
+    list(APPEND spilling ${name})
+  endif()
+endforeach()
+list(LENGTH kernels count)
+if(count EQUAL 0 OR spilling)
+  message(FATAL_ERROR "sm_${ARCHITECTURE}: ${count} kernels; with a stack: ${spilling}")
+endif()
