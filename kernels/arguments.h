@@ -51,13 +51,24 @@ struct LinearArguments {
   View x, y, residual;
   Weight weight;
   const float* bias;  // null: none
-  // Split along K (linear_mma only): sums of every split [splits, rows, columns of y rounded up to a tile],
-  // and one zero per tile, which the kernel leaves zero. Null with splits = 1.
+  // Split along K (linear_mma, linear_wgmma): sums of every split [splits, rows, columns of y rounded up to a
+  // tile], and one zero per tile, which the kernel leaves zero. Null with splits = 1.
   float* partials;
   int32_t* tickets;
   int32_t activation, splits;
 };
 static_assert(sizeof(LinearArguments) == 192);
+
+// CUtensorMap: how the copy engine reads boxes of a matrix.
+struct alignas(64) TensorMap {
+  uint64_t opaque[16];
+};
+// linear_wgmma: besides, maps of x and W with the boxes that the kernel wants.
+struct WgmmaArguments {
+  TensorMap x_map, w_map;
+  LinearArguments linear;
+};
+static_assert(sizeof(WgmmaArguments) == 448);
 
 struct NormArguments {
   View x, y;

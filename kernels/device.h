@@ -25,8 +25,18 @@
 #define SAM_METHOD __device__ inline __attribute__((always_inline))
 
 // A kernel: its name, its arguments `a`, most threads of a block (and least blocks of a multiprocessor).
-#define SAM_KERNEL(name, Arguments, ...) \
-  extern "C" __global__ void __launch_bounds__(__VA_ARGS__) name(const Arguments a)
+// Where it is launched to start before the kernel in front of it has ended (sm_90), it waits here for that
+// end.
+#define SAM_KERNEL(name, Arguments, ...) SAM_KERNEL_EARLY(name, Arguments, (void)0, __VA_ARGS__)
+// The same, with something to do before that wait. It may touch nothing but weights.
+#define SAM_KERNEL_EARLY(name, Arguments, early, ...)                                 \
+  SAM_DEVICE void name##_body(const Arguments& a);                                    \
+  extern "C" __global__ void __launch_bounds__(__VA_ARGS__) name(const Arguments a) { \
+    early;                                                                            \
+    ::sam::BeginKernel();                                                             \
+    name##_body(a);                                                                   \
+  }                                                                                   \
+  SAM_DEVICE void name##_body([[maybe_unused]] const Arguments& a)
 // An array of the block; at the top of a kernel's body, which every thread passes.
 #define SAM_SHARED(Type, name, count) __shared__ Type name[count]
 // The dynamic shared memory of the launch.
@@ -55,6 +65,17 @@ SAM_DEVICE int GridSize() { return gridDim.x; }
 SAM_DEVICE int GridSizeY() { return gridDim.y; }
 SAM_DEVICE int GridSizeZ() { return gridDim.z; }
 #endif
+
+// Waits until the kernel before has ended and its writes are seen, then lets the next one start, to wait in
+// turn. Without programmatic dependent launches both have happened, or do nothing.
+SAM_DEVICE void BeginKernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+// Brings the 128 bytes around p into the second-level cache.
+SAM_DEVICE void Prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
 // Waits for all threads of the block.
 SAM_DEVICE void SyncBlock() { __syncthreads(); }

@@ -165,6 +165,21 @@ SAM_DEVICE void RunFew(const LinearArguments& a, float* meeting, const uint32_t*
   }
 }
 
+// Of the block's rows of W, what its warps load at first: about a kilobyte of each row (a run of every warp,
+// two at a time), and as much for the next time.
+template <class F>
+SAM_DEVICE void PrefetchFew(const Weight& w) {
+  constexpr int kLine = 128;
+  constexpr int kLines = 16;
+  constexpr int kRows = F::kBits == 4 ? 32 : 16;
+  int64_t row_bytes = (int64_t)w.row_stride * F::kBits / 8;
+  const char* from = (const char*)w.data + BlockIndex() * kRows * row_bytes;
+  for (int i = ThreadIndex(); i < kRows * kLines; i += BlockSize()) {
+    int place = i % kLines * kLine;
+    if (place < row_bytes) Prefetch(from + i / kLines * row_bytes + place);
+  }
+}
+
 template <class T, class F, int kColumns>
 SAM_DEVICE void LinearFew(const LinearArguments& a, uint32_t* shared) {
   if constexpr (F::kScaled) {
@@ -188,15 +203,16 @@ SAM_DEVICE void LinearFew(const LinearArguments& a, uint32_t* shared) {
 
 }  // namespace sam
 
-#define LINEAR_FEW(suffix, T, weight_suffix, F)                                                      \
-  SAM_KERNEL(linear_few8_##suffix##_##weight_suffix, LinearArguments, F::kBits == 4 ? 384 : 256,     \
-             F::kBits == 4 ? 1 : 2) {                                                                \
-    SAM_DYNAMIC_SHARED(uint32_t, shared);                                                            \
-    sam::LinearFew<T, F, 1>(a, shared);                                                              \
-  }                                                                                                  \
-  SAM_KERNEL(linear_few16_##suffix##_##weight_suffix, LinearArguments, 256, F::kBits == 4 ? 1 : 2) { \
-    SAM_DYNAMIC_SHARED(uint32_t, shared);                                                            \
-    sam::LinearFew<T, F, 2>(a, shared);                                                              \
+#define LINEAR_FEW(suffix, T, weight_suffix, F)                                                              \
+  SAM_KERNEL_EARLY(linear_few8_##suffix##_##weight_suffix, LinearArguments, ::sam::PrefetchFew<F>(a.weight), \
+                   F::kBits == 4 ? 384 : 256, F::kBits == 4 ? 1 : 2) {                                       \
+    SAM_DYNAMIC_SHARED(uint32_t, shared);                                                                    \
+    sam::LinearFew<T, F, 1>(a, shared);                                                                      \
+  }                                                                                                          \
+  SAM_KERNEL_EARLY(linear_few16_##suffix##_##weight_suffix, LinearArguments,                                 \
+                   ::sam::PrefetchFew<F>(a.weight), 256, F::kBits == 4 ? 1 : 2) {                            \
+    SAM_DYNAMIC_SHARED(uint32_t, shared);                                                                    \
+    sam::LinearFew<T, F, 2>(a, shared);                                                                      \
   }
 #define LINEAR_FEWS(suffix, T) SAM_FOR_FRAGMENTS(LINEAR_FEW, suffix, T)
 SAM_FOR_HALVES(LINEAR_FEWS)

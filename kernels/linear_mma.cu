@@ -19,8 +19,8 @@
 // Grid: x = ceil(b m / tile), y = ceil(N / tile), z = splits. Block: 256 threads, linear_mma64 128. Dynamic
 // shared memory: stages * tile * (128 + 8 * bits of a weight) bytes, Q4 32768 more. splits > 1: partials of
 // [splits, b m, tile * grid y] floats, tickets of grid x * grid y.
-#include "epilogue.h"
 #include "fragments.h"
+#include "split.h"
 
 namespace sam {
 
@@ -230,30 +230,10 @@ struct MmaTile {
       ForEachSum(sums, [&](int row, int column, float sum) { Finish<T>(a, row, column, sum * kUnit); });
       return;
     }
-    int64_t across = (int64_t)GridSizeY() * kTile;
     ForEachSum(sums, [&](int row, int column, float sum) {
-      a.partials[((int64_t)BlockIndexZ() * rows + row) * across + column] = sum;
+      *PartialOf<kTile>(a, BlockIndexZ(), row, column) = sum;
     });
-    FenceDevice();
-    SyncBlock();
-    if (ThreadIndex() == 0) {
-      int32_t* ticket = a.tickets + BlockIndexY() * GridSize() + BlockIndex();
-      *is_last = AtomicAdd(ticket, 1) == a.splits - 1;
-      if (*is_last) *ticket = 0;
-    }
-    SyncBlock();
-    if (!*is_last) return;
-    FenceDevice();
-    for (int item = ThreadIndex(); item < kTile * kTile; item += kThreads) {
-      int row = first_row + item / kTile;
-      int column = first_column + item % kTile;
-      if (row >= rows || column >= a.weight.rows) continue;
-      float sum = 0;
-      for (int z = 0; z < a.splits; z++) {
-        sum += ((const volatile float*)a.partials)[((int64_t)z * rows + row) * across + column];
-      }
-      Finish<T>(a, row, column, sum * kUnit);
-    }
+    FinishSplit<T, kTile, kThreads>(a, kUnit, is_last, [] { SyncBlock(); });
   }
 };
 

@@ -82,8 +82,12 @@ internal sealed class DeviceStages : IDisposable
         yield return Timed("qformer-5-unguided", "the same without guidance",
             () => _weights.QFormer.Encode(_queue, _workspace, features, text, false, null, default), default);
         yield return CrossImage(features);
-        yield return Prefill(rows, input);
-        foreach (var result in Requests(input, rows))
+        yield return Prefill("prefill", $"prefill, {rows} rows", rows, input);
+        foreach (var result in new[] { 1, Beams }.SelectMany(beams => Requests(beams, input, rows, "", "")))
+        {
+            yield return result;
+        }
+        foreach (var result in Variants(pixels, rows, input))
         {
             yield return result;
         }
@@ -124,7 +128,35 @@ internal sealed class DeviceStages : IDisposable
         }, new Cost(0, bytes));
     }
 
-    private Result Prefill(int rows, EngineInput input)
+    /// <summary>What is not used unless asked for, where the device has it, beside the same stages as they are.</summary>
+    private IEnumerable<Result> Variants(TensorView pixels, int rows, EngineInput input)
+    {
+        try
+        {
+            // Its weights are of the activation type.
+            if (string.Equals(_format, _backend.ActivationType.ToString(), StringComparison.OrdinalIgnoreCase) && _backend.Refusal(CudaVariants.Wgmma) is null)
+            {
+                _backend.Variants = CudaVariants.Wgmma;
+                yield return Timed($"vision-{Images}-wgmma", $"vision encoder, {Images} images, wgmma",
+                    () => _weights.Vision.Encode(_queue, _workspace, pixels, null, default), _costs.Vision(Images));
+                yield return Prefill("prefill-wgmma", $"prefill, {rows} rows, wgmma", rows, input);
+            }
+            if (_backend.Refusal(CudaVariants.DependentLaunches) is null)
+            {
+                _backend.Variants = CudaVariants.DependentLaunches;
+                foreach (var result in Requests(1, input, rows, "-dependent", ", dependent launches"))
+                {
+                    yield return result;
+                }
+            }
+        }
+        finally
+        {
+            _backend.Variants = CudaVariants.None;
+        }
+    }
+
+    private Result Prefill(string id, string name, int rows, EngineInput input)
     {
         var llm = _config.Llm;
         const int BlockSize = 16;
@@ -142,7 +174,7 @@ internal sealed class DeviceStages : IDisposable
         step.EndSequence(sequence);
         var (layout, ids, logitRows) = step.Upload(_queue, cache);
         var x = _workspace.Rent("llm.x", 1, rows, llm.HiddenSize);
-        return Timed("prefill", $"prefill, {rows} rows", () =>
+        return Timed(id, name, () =>
         {
             _weights.Llm.Embed(_queue, ids, x);
             _weights.Llm.Forward(_queue, _workspace, x, cache, layout, null, default);
@@ -150,30 +182,33 @@ internal sealed class DeviceStages : IDisposable
         }, _costs.Language(1, 0, 0, rows, 1));
     }
 
-    private IEnumerable<Result> Requests(EngineInput input, int rows)
+    /// <summary>Decode steps and whole requests.</summary>
+    /// <param name="beams">Of a request.</param>
+    /// <param name="input">Pictures and texts.</param>
+    /// <param name="rows">Of the prefill.</param>
+    /// <param name="variant">Ends the stages' ids.</param>
+    /// <param name="note">Ends their names.</param>
+    private IEnumerable<Result> Requests(int beams, EngineInput input, int rows, string variant, string note)
     {
         using var engine = new InferenceEngine(_weights, _backend, rows + Beams * (_newTokens + 64));
-        foreach (int beams in (int[])[1, Beams])
+        var steps = new List<double>();
+        var requests = new List<double>();
+        // The first request grows buffers, the second records its steps.
+        for (int i = -2; i < Math.Max(1, _runs / 4); i++)
         {
-            var steps = new List<double>();
-            var requests = new List<double>();
-            // The first request grows buffers, the second records its steps.
-            for (int i = -2; i < Math.Max(1, _runs / 4); i++)
+            var (request, each) = Request(engine, input, beams);
+            if (i >= 0)
             {
-                var (request, each) = Request(engine, input, beams);
-                if (i >= 0)
-                {
-                    requests.Add(request);
-                    steps.AddRange(each);
-                }
+                requests.Add(request);
+                steps.AddRange(each);
             }
-            int context = rows + _newTokens / 2;
-            var cost = _costs.Language(beams, context, rows, 1, beams);
-            yield return new Result($"decode-{beams}/{_format}", beams == 1 ? $"decode step, {rows} rows before"
-                : $"decode step of {beams} beams", [.. steps], cost.Operations, cost.Bytes);
-            yield return new Result($"request-{beams}/{_format}", FormattableString.Invariant(
-                $"whole request from pixels, {Images} images, {_newTokens} tokens, {beams} beam{(beams > 1 ? "s" : "")}"), [.. requests], 0, 0);
         }
+        int context = rows + _newTokens / 2;
+        var cost = _costs.Language(beams, context, rows, 1, beams);
+        yield return new Result($"decode-{beams}{variant}/{_format}", (beams == 1 ? $"decode step, {rows} rows before"
+            : $"decode step of {beams} beams") + note, [.. steps], cost.Operations, cost.Bytes);
+        yield return new Result($"request-{beams}{variant}/{_format}", FormattableString.Invariant(
+            $"whole request from pixels, {Images} images, {_newTokens} tokens, {beams} beam{(beams > 1 ? "s" : "")}{note}"), [.. requests], 0, 0);
     }
 
     private (double Request, IEnumerable<double> Steps) Request(InferenceEngine engine, EngineInput input, int beams)

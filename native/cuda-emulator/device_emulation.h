@@ -13,12 +13,16 @@
 #define SAM_DEVICE static inline
 #define SAM_METHOD inline
 #define SAM_EMULATED_BOUNDS(threads, ...) threads
-#define SAM_KERNEL(name, Arguments, ...)                                                                 \
-  static void name(const Arguments& a);                                                                  \
-  static const ::sam::emulator::Kernel name##_kernel{#name, sizeof(Arguments),                           \
-                                                     SAM_EMULATED_BOUNDS(__VA_ARGS__),                   \
-                                                     [](const void* a) { name(*(const Arguments*)a); }}; \
-  static const ::sam::emulator::Registration name##_registration(&name##_kernel);                        \
+#define SAM_KERNEL(name, Arguments, ...) SAM_KERNEL_EARLY(name, Arguments, (void)0, __VA_ARGS__)
+#define SAM_KERNEL_EARLY(name, Arguments, early, ...)                                         \
+  static void name(const Arguments& a);                                                       \
+  static const ::sam::emulator::Kernel name##_kernel{                                         \
+      #name, sizeof(Arguments), SAM_EMULATED_BOUNDS(__VA_ARGS__), [](const void* arguments) { \
+        const Arguments& a = *(const Arguments*)arguments;                                    \
+        early;                                                                                \
+        name(a);                                                                              \
+      }};                                                                                     \
+  static const ::sam::emulator::Registration name##_registration(&name##_kernel);             \
   static void name([[maybe_unused]] const Arguments& a)
 #define SAM_SHARED(Type, name, count) \
   Type* name = (Type*)::sam::emulator::StaticShared(sizeof(Type) * (count), alignof(Type))
@@ -34,6 +38,9 @@ SAM_DEVICE int BlockIndexZ() { return emulator::current->block->index[2]; }
 SAM_DEVICE int GridSize() { return emulator::current->block->grid[0]; }
 SAM_DEVICE int GridSizeY() { return emulator::current->block->grid[1]; }
 SAM_DEVICE int GridSizeZ() { return emulator::current->block->grid[2]; }
+
+// Only looks whether p may be read.
+SAM_DEVICE void Prefetch(const void* p) { (void)*(const volatile char*)p; }
 
 // Macros: a barrier knows its place in the source, so that threads at different ones are found.
 #define SyncBlock() ::sam::emulator::WaitForBlock(__FILE__, __LINE__)

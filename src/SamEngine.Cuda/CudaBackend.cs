@@ -13,16 +13,22 @@ internal sealed unsafe class CudaBackend : Backend
 {
     private const string Remedy = "use smaller weights (Q8, Q4) or fewer KvCacheTokens, or end what else uses the GPU";
 
+    /// <summary>What programmatic dependent launches need: the instruction that waits, and graphs that keep such launches.</summary>
+    private const int DependentCapability = 90;
+    private const int DependentVersion = 12_030;
+
     private readonly CudaStream _memoryStream;
     private readonly Stack<StreamLoan> _idle = [];
     private readonly List<CudaQueue> _queues = [];
+    private readonly KernelImage? _image;
     private string? _failure;
     private int _frees;
 
     /// <param name="device">Its number in <see cref="CudaProvider.Devices"/>; null takes the first usable one.</param>
     /// <param name="activationType">F16, BF16 or F32.</param>
+    /// <param name="variants">What <see cref="Variants"/> is at first.</param>
     /// <exception cref="BackendException">There is no such device, or it can't be used.</exception>
-    public CudaBackend(int? device, ElementType activationType)
+    public CudaBackend(int? device, ElementType activationType, CudaVariants variants = CudaVariants.None)
     {
         var found = Find(CudaDevice.All(), device);
         ActivationType = activationType;
@@ -32,8 +38,9 @@ internal sealed unsafe class CudaBackend : Backend
             CudaErrors.Check(Context.Enter());
             _memoryStream = new CudaStream(Context);
             Multiprocessors = CudaDevice.Attribute(found.Number, CudaDeviceAttribute.MultiprocessorCount);
-            var image = KernelImages.For(found.ComputeCapability);
-            Kernels = new CudaKernels(Context, image is null ? [0] : KernelImages.Read(image, CudaKernels.Suffix(activationType)), activationType);
+            _image = KernelImages.For(found.ComputeCapability);
+            Kernels = new CudaKernels(Context, _image is null ? [0] : KernelImages.Read(_image, CudaKernels.Suffix(activationType)), activationType);
+            Variants = variants;
         }
         catch
         {
@@ -55,6 +62,14 @@ internal sealed unsafe class CudaBackend : Backend
     internal CudaKernels Kernels { get; } = null!;
 
     internal int Multiprocessors { get; }
+
+    /// <summary>How launches from now on are made, where their shapes allow it.</summary>
+    /// <exception cref="BackendException">The device can't.</exception>
+    internal CudaVariants Variants
+    {
+        get;
+        set => field = Refusal(value) is { } refusal ? throw new BackendException(CudaErrors.Backend, refusal) : value;
+    }
 
     /// <summary>Held while a step is recorded, and by whatever would break a recording.</summary>
     internal Lock Gate { get; } = new();
@@ -81,6 +96,27 @@ internal sealed unsafe class CudaBackend : Backend
     public override KvCache CreateKvCache(KvCacheShape shape) => new CudaKvCache(this, shape);
 
     public override ComputeQueue CreateQueue() => OpenQueue();
+
+    /// <summary>Why the device can't compute so; null when it can.</summary>
+    internal string? Refusal(CudaVariants variants)
+    {
+        string kernels = _image?.ToString() ?? "the driver's own";
+        if ((variants & CudaVariants.Wgmma) != 0 && Kernels.LinearWgmma is null)
+        {
+            return $"{CudaVariants.Wgmma} needs the kernels for sm_90a and activations of 16 bits; these are {kernels}, {ActivationType}";
+        }
+        if ((variants & CudaVariants.DependentLaunches) == 0)
+        {
+            return null;
+        }
+        // Others would not wait for the kernel in front of them.
+        return _image?.Capability < DependentCapability && !KernelImages.DriverHasKernels
+                ? $"{CudaVariants.DependentLaunches} needs kernels for compute capability 9.0 or later; these are {kernels}"
+            : CudaLibrary.Version < DependentVersion
+                ? $"{CudaVariants.DependentLaunches} needs a driver for CUDA {CudaLibrary.VersionText(DependentVersion)} or later, this one is for " +
+                    CudaLibrary.VersionText(CudaLibrary.Version)
+            : null;
+    }
 
     /// <summary>A queue by its own type.</summary>
     internal CudaQueue OpenQueue()

@@ -81,6 +81,7 @@ internal sealed unsafe class CudaKernels : IDisposable
             SelectGroups = Find<SelectionArguments>("select_groups");
             TokenLogProbs = Find<TokenLogProbsArguments>("token_log_probs");
             MatrixRate = Find<MatrixRateArguments>("matrix_rate");
+            LinearWgmma = activation == ElementType.F32 ? null : FindVariant<WgmmaArguments>($"linear_wgmma_{a}");
         }
         catch
         {
@@ -121,6 +122,10 @@ internal sealed unsafe class CudaKernels : IDisposable
 
     /// <summary>For measuring; no operation uses it.</summary>
     public CudaKernel MatrixRate { get; }
+
+    /// <summary>Large tiles of many rows with weights of the activation type, as <see cref="CudaVariants.Wgmma"/>; null where the
+    /// image lacks it.</summary>
+    public CudaKernel? LinearWgmma { get; }
 
     /// <summary>All of them; for tests.</summary>
     public List<CudaKernel> All { get; } = [];
@@ -176,6 +181,30 @@ internal sealed unsafe class CudaKernels : IDisposable
             throw new BackendException(CudaErrors.Backend, $"the kernels of this build have no '{name}': they are older than the " +
                 "rest; build again");
         }
+        CheckArguments<TArguments>(name, function);
+        var kernel = new CudaKernel(name, function);
+        All.Add(kernel);
+        return kernel;
+    }
+
+    /// <summary>A kernel that only some images have, and that is not used unless asked for.</summary>
+    private CudaKernel? FindVariant<TArguments>(string name)
+        where TArguments : unmanaged
+    {
+        nint function = _module.Find(name);
+        if (function == 0)
+        {
+            return null;
+        }
+        CheckArguments<TArguments>(name, function);
+        var kernel = new CudaKernel(name, function);
+        AllowSharedMemory(kernel);
+        return kernel;
+    }
+
+    private static void CheckArguments<TArguments>(string name, nint function)
+        where TArguments : unmanaged
+    {
         if (CudaLibrary.Has(nameof(CudaDriver.cuFuncGetParamInfo)))
         {
             nuint offset;
@@ -187,9 +216,6 @@ internal sealed unsafe class CudaKernels : IDisposable
                     $"gives {sizeof(TArguments)}: they are of different versions; build again");
             }
         }
-        var kernel = new CudaKernel(name, function);
-        All.Add(kernel);
-        return kernel;
     }
 
     /// <summary>Kernels of the tensor cores: 16-bit activations, every weight format but F32.</summary>
@@ -202,7 +228,10 @@ internal sealed unsafe class CudaKernels : IDisposable
         where TArguments : unmanaged
     {
         var kernel = Find<TArguments>(name);
-        CudaErrors.Check(CudaDriver.cuFuncSetAttribute(kernel.Function, CudaFunctionAttribute.MaxDynamicSharedBytes, MostSharedBytes));
+        AllowSharedMemory(kernel);
         return kernel;
     }
+
+    private static void AllowSharedMemory(CudaKernel kernel) => CudaErrors.Check(
+        CudaDriver.cuFuncSetAttribute(kernel.Function, CudaFunctionAttribute.MaxDynamicSharedBytes, MostSharedBytes));
 }

@@ -32,6 +32,9 @@ public sealed class CudaProvider : BackendProvider
     /// <summary>Type of activations, keys and values.</summary>
     public CudaActivationType ActivationType { get; init; } = CudaActivationType.F16;
 
+    /// <summary>For tests and the bench.</summary>
+    internal CudaVariants Variants { get; init; }
+
     /// <summary>Why there is no CUDA here: no driver, one too old, no GPU; null when there is. Loads the driver.</summary>
     public static string? DriverFailure => CudaLibrary.Failure;
 
@@ -63,6 +66,6 @@ public sealed class CudaProvider : BackendProvider
             CudaActivationType.BF16 => ElementType.BF16,
             CudaActivationType.F32 => ElementType.F32,
             _ => throw new RequestException(nameof(ActivationType), $"is {ActivationType}, expected F16, BF16 or F32"),
-        });
+        }, Variants);
     }
 }

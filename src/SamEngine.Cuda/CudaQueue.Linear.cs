@@ -33,21 +33,32 @@ internal sealed partial class CudaQueue
             Launch(few, FewShape(arguments.Weight, weight.Format, rows), arguments);
             return;
         }
+        if ((_backend.Variants & CudaVariants.Wgmma) != 0 && IsForWgmma(arguments.X, weight.Format, rows))
+        {
+            LaunchWgmma(arguments, rows, weight);
+            return;
+        }
         if (rows > MostFewRows && HasEvenRows(arguments.X)
             && LinearTiles.For(_backend.Multiprocessors, rows, weight) is var tiled
             && _backend.Kernels.LinearMma(weight.Format, tiled.IsLarge) is { } mma)
         {
-            if (tiled.Splits > 1)
-            {
-                arguments.Splits = tiled.Splits;
-                arguments.Partials = Scratch((long)tiled.Splits * rows * tiled.Across * tiled.Tile * sizeof(float));
-                arguments.Tickets = Tickets(tiled.Down * tiled.Across);
-            }
+            Split(ref arguments, tiled, rows);
             Launch(mma, tiled.Shape(weight.Format), arguments);
             return;
         }
         long tiles = CeilDiv(weight.Rows, 4) * (rows <= 2 ? rows : CeilDiv(rows, 4));
         Launch(_backend.Kernels.Linear(weight.Format), Shared(tiles, 128), arguments);
+    }
+
+    /// <summary>Memory for the parts of a product split along K.</summary>
+    private void Split(ref LinearArguments arguments, in LinearTiles tiled, int rows)
+    {
+        if (tiled.Splits > 1)
+        {
+            arguments.Splits = tiled.Splits;
+            arguments.Partials = Scratch((long)tiled.Splits * rows * tiled.Across * tiled.Tile * sizeof(float));
+            arguments.Tickets = Tickets(tiled.Down * tiled.Across);
+        }
     }
 
     /// <summary>Whether every row begins where 16 bytes can be loaded at once.</summary>
@@ -107,9 +118,11 @@ internal sealed partial class CudaQueue
 
         /// <summary>Large tiles read less for each product; small ones, and parts of K, fill the chip where there is little to
         /// do.</summary>
-        public static LinearTiles For(int multiprocessors, int rows, Weight weight)
+        public static LinearTiles For(int multiprocessors, int rows, Weight weight) =>
+            Of(2 * CeilDiv(rows, 128) * CeilDiv(weight.Rows, 128) >= multiprocessors, multiprocessors, rows, weight);
+
+        public static LinearTiles Of(bool isLarge, int multiprocessors, int rows, Weight weight)
         {
-            bool isLarge = 2 * CeilDiv(rows, 128) * CeilDiv(weight.Rows, 128) >= multiprocessors;
             int tile = isLarge ? 128 : 64;
             int down = (int)CeilDiv(rows, tile);
             int across = (int)CeilDiv(weight.Rows, tile);

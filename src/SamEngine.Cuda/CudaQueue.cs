@@ -228,6 +228,11 @@ internal sealed unsafe partial class CudaQueue : ComputeQueue
     {
         Enter();
         void* argument = &arguments;
+        if ((_backend.Variants & CudaVariants.DependentLaunches) != 0)
+        {
+            LaunchDependent(kernel, shape, &argument);
+            return;
+        }
         var status = CudaDriver.cuLaunchKernel(kernel.Function, shape.GridX, shape.GridY, shape.GridZ, shape.Block, 1, 1,
             shape.SharedBytes, _stream, &argument, null);
         if (status != CudaStatus.Success)

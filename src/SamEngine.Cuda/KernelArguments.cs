@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using SamEngine.Compute;
 
@@ -70,6 +71,20 @@ internal struct LinearArguments
     public nint Tickets;
     public Activation Activation;
     public int Splits;
+}
+
+[InlineArray(16)]
+internal struct TensorMap
+{
+    private ulong _opaque;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal struct WgmmaArguments
+{
+    public TensorMap XMap;
+    public TensorMap WeightMap;
+    public LinearArguments Linear;
 }
 
 [StructLayout(LayoutKind.Sequential)]

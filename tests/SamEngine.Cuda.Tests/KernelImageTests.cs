@@ -9,7 +9,7 @@ namespace SamEngine.Cuda.Tests;
 public sealed class KernelImageTests
 {
     /// <summary>Whether this build had a compiler for them.</summary>
-    private static void SkipWithoutKernels()
+    internal static void SkipWithoutKernels()
     {
         if (KernelImages.All.Count > 0)
         {
@@ -36,9 +36,10 @@ public sealed class KernelImageTests
             Assert.Equal(0, bytes[^1]);
             string text = Encoding.ASCII.GetString(bytes);
             string[] entries = [.. Regex.Matches(text, @"\.entry ([a-z0-9_]+)").Select(m => m.Groups[1].Value)];
-            // All of them, and none for another type, each whole.
-            Assert.Equal(names.Order(StringComparer.Ordinal), entries.Order(StringComparer.Ordinal));
-            Assert.Equal(names.Length, Regex.Count(text, @"\n\}\n"));
+            // All of them, and none for another type, each whole. Variants are only used when asked for, and CudaVariantTests' own.
+            Assert.Equal(names.Order(StringComparer.Ordinal),
+                entries.Where(e => !e.StartsWith("linear_wgmma_", StringComparison.Ordinal)).Order(StringComparer.Ordinal));
+            Assert.Equal(entries.Length, Regex.Count(text, @"\n\}\n"));
             Assert.Equal(text.Count(c => c == '{'), text.Count(c => c == '}'));
             Assert.Contains($".target {image.Architecture}", text, StringComparison.Ordinal);
         }

@@ -143,6 +143,25 @@ internal static unsafe partial class CudaDriver
     [LibraryImport(Library)]
     public static partial CudaStatus cuLaunchKernel(nint function, uint gridX, uint gridY, uint gridZ, uint blockX, uint blockY,
         uint blockZ, uint sharedBytes, nint stream, void** arguments, void** extra);
+
+    [LibraryImport(Library)]
+    public static partial CudaStatus cuLaunchKernelEx(CudaLaunchConfig* config, nint function, void** arguments, void** extra);
+
+    /// <param name="map">128 bytes at a multiple of 64.</param>
+    /// <param name="type">Of the elements.</param>
+    /// <param name="rank">Dimensions, the contiguous one first.</param>
+    /// <param name="data">Device memory at a multiple of 16.</param>
+    /// <param name="sizes">Elements of each dimension.</param>
+    /// <param name="strides">Bytes from one to the next, of each dimension but the first: multiples of 16.</param>
+    /// <param name="box">Elements of a copy, of each dimension.</param>
+    /// <param name="elementStrides">1 for each dimension.</param>
+    /// <param name="interleave">0: none.</param>
+    /// <param name="swizzle">3: of 128 bytes.</param>
+    /// <param name="promotion">What is fetched into the second-level cache at least; 3: 256 bytes.</param>
+    /// <param name="fill">What is outside; 0: zeros.</param>
+    [LibraryImport(Library)]
+    public static partial CudaStatus cuTensorMapEncodeTiled(void* map, CudaTensorMapType type, uint rank, nint data, ulong* sizes,
+        ulong* strides, uint* box, uint* elementStrides, int interleave, int swizzle, int promotion, int fill);
 }
 
 /// <summary>CUresult; the values that the backend tells apart.</summary>
