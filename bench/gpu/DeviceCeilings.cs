@@ -20,13 +20,12 @@ internal static unsafe class DeviceCeilings
     public static Ceilings Measure(CudaBackend backend, long copyBytes, int rounds, int runs)
     {
         using var queue = backend.OpenQueue();
-        using var clock = new GpuClock(backend, queue);
         using var from = (CudaBuffer)backend.Allocate(ElementType.F32, copyBytes / 4, "copy source");
         using var to = (CudaBuffer)backend.Allocate(ElementType.F32, copyBytes / 4, "copy destination");
-        double copy = clock.Time(2, runs, () => backend.Check(
+        double copy = GpuClock.Time(queue, 2, runs, () => backend.Check(
             CudaDriver.cuMemcpyDtoDAsync_v2(to.Pointer, from.Pointer, (nuint)copyBytes, queue.Stream))).Min();
         uint blocks = (uint)(BlocksEach * backend.Multiprocessors);
-        double matrix = clock.Time(2, runs, () => Rate(backend, queue, to.Pointer, rounds, blocks)).Min();
+        double matrix = GpuClock.Time(queue, 2, runs, () => Rate(backend, queue, to.Pointer, rounds, blocks)).Min();
         return new Ceilings(2 * copyBytes / copy, OperationsPerWarpRound * rounds * blocks * (Threads / 32) / matrix);
     }
 

@@ -27,7 +27,6 @@ internal sealed class DeviceStages : IDisposable
     private readonly SamWeights _weights;
     private readonly CudaQueue _queue;
     private readonly Workspace _workspace;
-    private readonly GpuClock _clock;
     private readonly string _format;
     private readonly StageCosts _costs;
     private readonly int _runs;
@@ -48,7 +47,6 @@ internal sealed class DeviceStages : IDisposable
         Description = FormattableString.Invariant($"{_format} weights, {_weights.ByteLength / 1e9:0.00} GB, random from a seed; on the device after {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s");
         _queue = backend.OpenQueue();
         _workspace = new Workspace(backend);
-        _clock = new GpuClock(backend, _queue);
         double perElement = format switch
         {
             WeightFormat.F32 => 4,
@@ -95,7 +93,6 @@ internal sealed class DeviceStages : IDisposable
 
     public void Dispose()
     {
-        _clock.Dispose();
         _workspace.Dispose();
         _queue.Dispose();
         _weights.Dispose();
@@ -103,7 +100,7 @@ internal sealed class DeviceStages : IDisposable
     }
 
     private Result Timed(string id, string name, Action enqueue, Cost cost) =>
-        new($"{id}/{_format}", name, _clock.Time(WarmUps, _runs, enqueue), cost.Operations, cost.Bytes);
+        new($"{id}/{_format}", name, GpuClock.Time(_queue, WarmUps, _runs, enqueue), cost.Operations, cost.Bytes);
 
     /// <summary>What guidance adds beside more runs of the layers: the pooling of the features, and the two exchanges.</summary>
     private Result CrossImage(TensorView features)
