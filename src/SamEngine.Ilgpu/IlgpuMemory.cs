@@ -137,7 +137,8 @@ internal sealed class IlgpuWeight : Weight
     private unsafe void Upload(MatrixPart part, long at) => _data.View.SubView(at, part.ByteLength)
         .CopyFromCPU(ref *(byte*)part.Address, part.ByteLength);
 
-    /// <summary>Row by row on the device: its kernels have no use for rows that are interleaved for vector registers.</summary>
+    /// <summary>Row by row on the device: its kernels have no use for rows that are interleaved for vector registers.
+    /// Given as spans, which ILGPU pins; arrays by reference it does not.</summary>
     private unsafe void UploadRows(MatrixPart part, long firstRow, int groupSize, int groups, int rowBytes)
     {
         sbyte[] levels = new sbyte[groups * groupSize];
@@ -162,8 +163,10 @@ internal sealed class IlgpuWeight : Weight
                     to[i] = (byte)(QuantizedLayout.Levels.IndexOf(levels[2 * i]) | QuantizedLayout.Levels.IndexOf(levels[2 * i + 1]) << 4);
                 }
             }
-            _data.View.SubView((firstRow + start) * rowBytes, (long)count * rowBytes).CopyFromCPU(ref codes[0], (long)count * rowBytes);
-            _scales!.View.SubView((firstRow + start) * groups, (long)count * groups).CopyFromCPU(ref scales[0], (long)count * groups);
+            _data.View.BaseView.SubView((firstRow + start) * rowBytes, (long)count * rowBytes)
+                .CopyFromCPU(codes.AsSpan(0, count * rowBytes));
+            _scales!.View.BaseView.SubView((firstRow + start) * groups, (long)count * groups)
+                .CopyFromCPU(scales.AsSpan(0, count * groups));
         }
     }
 }

@@ -162,20 +162,19 @@ internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementTyp
     protected override void TokenLogProbsCore(TensorView logits, TensorView targets, TensorView y) =>
         RowKernels.TokenLogProbs(Floats(logits), Ints(targets), Floats(y));
 
+    // Copies take spans: ILGPU pins those, but not what it is given by reference, which the garbage collector may then move.
     protected override void UploadCore(ReadOnlySpan<byte> values, TensorView destination)
     {
         // The caller may change its values once this returns.
         if (destination.Type == ElementType.I32)
         {
             var ints = MemoryMarshal.Cast<byte, int>(values);
-            Memory(destination).Ints.SubView(destination.Offset, ints.Length)
-                .CopyFromCPU(ref MemoryMarshal.GetReference(ints), ints.Length);
+            Memory(destination).Ints.SubView(destination.Offset, ints.Length).CopyFromCPU(ints);
         }
         else
         {
             var floats = MemoryMarshal.Cast<byte, float>(values);
-            Memory(destination).Floats.SubView(destination.Offset, floats.Length)
-                .CopyFromCPU(ref MemoryMarshal.GetReference(floats), floats.Length);
+            Memory(destination).Floats.SubView(destination.Offset, floats.Length).CopyFromCPU(floats);
         }
         Synchronize();
     }
@@ -186,13 +185,12 @@ internal sealed class IlgpuQueue(IlgpuBackend backend) : ComputeQueue(ElementTyp
         if (source.Type == ElementType.I32)
         {
             var ints = MemoryMarshal.Cast<byte, int>(values);
-            Memory(source).Ints.SubView(source.Offset, ints.Length).CopyToCPU(ref MemoryMarshal.GetReference(ints), ints.Length);
+            Memory(source).Ints.SubView(source.Offset, ints.Length).CopyToCPU(ints);
         }
         else
         {
             var floats = MemoryMarshal.Cast<byte, float>(values);
-            Memory(source).Floats.SubView(source.Offset, floats.Length)
-                .CopyToCPU(ref MemoryMarshal.GetReference(floats), floats.Length);
+            Memory(source).Floats.SubView(source.Offset, floats.Length).CopyToCPU(floats);
         }
         Synchronize();
     }

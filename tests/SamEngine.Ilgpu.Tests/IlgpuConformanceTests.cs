@@ -1,3 +1,4 @@
+using SamEngine.Compute;
 using SamEngine.Testing.Conformance;
 using Xunit;
 
@@ -11,6 +12,28 @@ public sealed class IlgpuConformanceTests(CpuAccelerator accelerator) : IClassFi
     [Theory]
     [MemberData(nameof(Cases))]
     public void Agrees_with_the_reference(string id) => ConformanceSuite.Check(accelerator.Backend, id);
+
+    /// <summary>Values go up and come down whole although the garbage collector moves the arrays that they are in. Collections
+    /// that the copies' own small objects bring about hit between them soonest.</summary>
+    [Fact]
+    public void Values_are_copied_whole_while_memory_is_collected()
+    {
+        const int Length = 30;
+        const int MostCopies = 400_000;
+        using var queue = accelerator.Backend.CreateQueue();
+        using var buffer = accelerator.Backend.Allocate(ElementType.F32, Length, "values");
+        var view = buffer.View(1, Length);
+        int collections = GC.CollectionCount(0);
+        for (int i = 0; i < MostCopies && GC.CollectionCount(0) < collections + 25; i++)
+        {
+            float[] up = new float[Length];
+            Array.Fill(up, i);
+            queue.Upload<float>(up, view);
+            float[] down = new float[Length];
+            queue.ReadBack<float>(view, down);
+            Assert.True(up.AsSpan().SequenceEqual(down), $"copy {i} is {down[0]} …");
+        }
+    }
 
     [Fact]
     public void Drawn_linear_layers_agree()
