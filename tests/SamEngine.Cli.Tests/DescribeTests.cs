@@ -56,8 +56,7 @@ public sealed class DescribeTests(SamCommand sam)
     public async Task The_text_streams()
     {
         using var run = ProcessRun.Start(Built.Sam, sam.LongDescribe(4000));
-        await run.FirstOutput.WaitAsync(TimeSpan.FromSeconds(60));
-        Assert.False(run.HasExited);
+        Assert.False(await run.AtFirstOutput(r => r.HasExited).WaitAsync(TimeSpan.FromSeconds(60)));
         var result = await run.EndAsync();
         Assert.True(result.ExitCode == 0, result.ToString());
         Assert.True(result.Output.Length > 1000);
@@ -68,8 +67,7 @@ public sealed class DescribeTests(SamCommand sam)
     {
         // Tests run in the background of a shell have SIGINT ignored, and their children too.
         using var run = ProcessRun.Start("env", ["--default-signal=INT", Built.Sam, .. sam.LongDescribe(30_000)]);
-        await run.FirstOutput.WaitAsync(TimeSpan.FromSeconds(60));
-        run.Interrupt();
+        Assert.True(await run.AtFirstOutput(r => r.Interrupt()).WaitAsync(TimeSpan.FromSeconds(60)));
         var result = await run.EndAsync(30);
         Assert.Equal(130, result.ExitCode);
         Assert.EndsWith("\n", result.Output, StringComparison.Ordinal);

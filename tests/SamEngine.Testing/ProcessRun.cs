@@ -11,7 +11,7 @@ public sealed partial class ProcessRun : IDisposable
     private readonly StringBuilder _output = new();
     private readonly Task _outputRead;
     private readonly Task<string> _errorRead;
-    private readonly TaskCompletionSource _firstOutput = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _firstOutput = new();
 
     private ProcessRun(Process process)
     {
@@ -25,9 +25,6 @@ public sealed partial class ProcessRun : IDisposable
 
     /// <summary>Whether it has ended.</summary>
     public bool HasExited => _process.HasExited;
-
-    /// <summary>Ends with the first character on standard output.</summary>
-    public Task FirstOutput => _firstOutput.Task;
 
     /// <summary>Starts a program; <paramref name="environment"/> goes over this process's own.</summary>
     public static ProcessRun Start(string program, IEnumerable<string> arguments, string? folder = null,
@@ -59,11 +56,13 @@ public sealed partial class ProcessRun : IDisposable
         return await run.EndAsync(timeoutSeconds);
     }
 
-    /// <summary>Sends SIGINT, as Ctrl-C does.</summary>
-    public void Interrupt() => _ = Kill(_process.Id, 2);
+    /// <summary>Sends SIGINT, as Ctrl-C does; false when it has ended.</summary>
+    public bool Interrupt() => Kill(_process.Id, 2) == 0;
 
-    /// <summary>Sends SIGKILL: it ends without a chance to clear up.</summary>
-    public void Kill() => _process.Kill();
+    /// <summary>Does something at the first character on standard output: at once, not when the test's turn comes, which others may
+    /// keep waiting for longer than the program runs.</summary>
+    public Task<T> AtFirstOutput<T>(Func<ProcessRun, T> action) => _firstOutput.Task.ContinueWith(_ => action(this),
+        CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
 
     /// <summary>Bytes of memory of its own it has now, files mapped into it not counted; null when it has ended.</summary>
     public long? AnonymousMemory()
@@ -115,7 +114,7 @@ public sealed partial class ProcessRun : IDisposable
     {
         char[] buffer = new char[4096];
         int read;
-        while ((read = await _process.StandardOutput.ReadAsync(buffer)) > 0)
+        while ((read = await _process.StandardOutput.ReadAsync(buffer).ConfigureAwait(false)) > 0)
         {
             _output.Append(buffer, 0, read);
             _firstOutput.TrySetResult();
