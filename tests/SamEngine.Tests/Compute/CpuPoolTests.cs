@@ -7,8 +7,7 @@ using Xunit;
 namespace SamEngine.Tests.Compute;
 
 /// <summary>An application that waits for its user pays nothing for a loaded engine.</summary>
-[Collection(nameof(CpuPoolTests))]
-[CollectionDefinition(nameof(CpuPoolTests), DisableParallelization = true)]
+[Collection(nameof(Alone))]
 public sealed class CpuPoolTests
 {
     [Fact]

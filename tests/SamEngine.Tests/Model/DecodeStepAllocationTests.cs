@@ -8,6 +8,7 @@ using Xunit;
 namespace SamEngine.Tests.Model;
 
 /// <summary>A decode step allocates nothing on the managed heap.</summary>
+[Collection(nameof(Alone))]
 public sealed class DecodeStepAllocationTests
 {
     /// <summary>Steps that may still grow a buffer to its size.</summary>
@@ -134,7 +135,7 @@ public sealed class DecodeStepAllocationTests
             int seen = 0;
             for (int i = WarmUp; i < _count - 1; i++)
             {
-                // A collection, which tests beside this one cause, counts the rest of the thread's allocation area as allocated.
+                // A collection counts the rest of the thread's allocation area as allocated.
                 if (_after[i].Collections == _after[i - 1].Collections)
                 {
                     Assert.True(_after[i].Bytes == _after[i - 1].Bytes, $"step {i} allocated {_after[i].Bytes - _after[i - 1].Bytes} bytes");

@@ -1,0 +1,7 @@
+using Xunit;
+
+namespace SamEngine.Tests;
+
+/// <summary>Tests that measure what the process does: none run beside them.</summary>
+[CollectionDefinition(nameof(Alone), DisableParallelization = true)]
+public sealed class Alone;
