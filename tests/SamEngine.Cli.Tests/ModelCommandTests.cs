@@ -127,14 +127,14 @@ public sealed class ModelCommandTests(SamCommand sam)
         string tensors = await sam.OutputAsync("model", "inspect", sam.Model, "--tensors");
         Assert.Contains("llm_proj.weight\tF32\t[64, 48]\n", tensors, StringComparison.Ordinal);
 
-        foreach (string path in (string[])[Path.Combine(sam.Model, "none"), sam.Pictures[0], Path.GetTempPath()])
+        using var temp = new TempFolder();
+        foreach (string path in (string[])[Path.Combine(sam.Model, "none"), sam.Pictures[0], temp.Path])
         {
             var result = await sam.RunAsync("model", "inspect", path);
             Assert.True(result.ExitCode == 3, result.ToString());
             Assert.Equal("", result.Output);
             Assert.StartsWith($"sam: {path}: ", result.Error, StringComparison.Ordinal);
         }
-        using var temp = new TempFolder();
         string defaults = Path.Combine(Copied(temp["defaults"]), "generation_config.json");
         await File.WriteAllTextAsync(defaults, """{"num_beams": 1, "max_new_tokens": 63, "do_sample": false, "top_p": 0.5}""");
         Assert.Contains("generation defaults: num_beams 1, max_length 64, do_sample false, top_p 0.5; the rest are the reference's\n",

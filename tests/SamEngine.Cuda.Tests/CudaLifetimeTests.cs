@@ -109,7 +109,8 @@ public sealed class CudaLifetimeTests : IDisposable
         await Task.Delay(300);
         second.Dispose();
         await Task.WhenAll(tasks).WaitAsync(TimeSpan.FromSeconds(120));
-        Assert.Equal(0, first.Engine.UsedBlocks);
+        // Whoever cancels does not wait for the engine to notice.
+        Assert.True(SpinWait.SpinUntil(() => first.Engine.UsedBlocks == 0, 5000), $"{first.Engine.UsedBlocks} blocks are kept");
     }
 
     private static DescribeRequest Request(int i) => new()
