@@ -24,11 +24,13 @@ internal static class ChildProcess
         try
         {
             var exit = process.WaitForExitAsync(timeout.Token);
-            while (await Task.WhenAny(exit, Task.Delay(ProcessMemory.Interval, CancellationToken.None)) != exit)
+            do
             {
+                // At the start too: whoever waits for the interval may be called late.
                 resident = Math.Max(resident, ProcessMemory.Read("VmHWM", process.Id));
                 anonymous = Math.Max(anonymous, ProcessMemory.Read("RssAnon", process.Id));
             }
+            while (await Task.WhenAny(exit, Task.Delay(ProcessMemory.Interval, CancellationToken.None)) != exit);
             await exit;
         }
         catch (OperationCanceledException)
