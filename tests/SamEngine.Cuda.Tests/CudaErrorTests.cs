@@ -180,6 +180,16 @@ public sealed class CudaErrorTests : IDisposable
     }
 
     [Fact]
+    public void A_table_without_a_queue_to_upload_it_leaks_nothing()
+    {
+        using var backend = new CudaBackend(null, ElementType.F32);
+        long before = CudaEmulator.Counters.Live;
+        CudaEmulator.Fail("cuMemHostAlloc", CudaEmulator.LaunchOutOfResources);
+        Assert.Throws<BackendException>(() => backend.LoadVector("x", new float[64]));
+        Assert.Equal(before, CudaEmulator.Counters.Live);
+    }
+
+    [Fact]
     public void What_outlives_its_backend_is_given_back_all_the_same()
     {
         long before = CudaEmulator.Counters.Live;

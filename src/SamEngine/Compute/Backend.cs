@@ -59,11 +59,19 @@ internal abstract class Backend : IDisposable
     public TensorView LoadTable(string name, ReadOnlySpan<float> values, int rows, int columns)
     {
         var buffer = Allocate(ElementType.F32, (long)rows * columns, name);
-        var view = buffer.View(rows, columns);
-        using var queue = CreateQueue();
-        queue.Upload(values, view);
-        queue.Synchronize();
-        return view;
+        try
+        {
+            var view = buffer.View(rows, columns);
+            using var queue = CreateQueue();
+            queue.Upload(values, view);
+            queue.Synchronize();
+            return view;
+        }
+        catch
+        {
+            buffer.Dispose();
+            throw;
+        }
     }
 
     public void Dispose()
