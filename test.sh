@@ -4,7 +4,9 @@
 # ../shared/golden and SAM_GOLDEN are used where they are there (README).
 set -uo pipefail
 passed=0 failed=0 skipped=0 complete=
+temp=
 finish() {
+  rm -rf "$temp"
   # Ended before the last test: whatever was the reason, that is a failure.
   if [ -z "$complete" ]; then failed=$((failed + 1)); fi
   echo "$passed passed, $failed failed, $skipped skipped"
@@ -14,6 +16,8 @@ trap finish EXIT
 trap 'echo "stopped by a signal"; exit 1' HUP INT TERM
 
 cd "$(dirname "$0")" || exit 1
+# Of its own: what a test that is ended leaves there goes too.
+temp=$(mktemp -d) || exit 1
 configuration=${CONFIGURATION:-Release}
 export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
 dotnet build SamEngine.sln -c "$configuration" -v quiet || { echo "build failed"; exit 1; }
@@ -23,15 +27,14 @@ projects=(tests/*.Tests)
 [ ${#projects[@]} -gt 0 ] || { echo "there are no tests"; exit 1; }
 for project in "${projects[@]}"; do
   name=$(basename "$project")
-  log=$(mktemp) || exit 1
+  log=$temp/$name.log
   echo "== $name"
   # A test that hangs must not take the last line with it.
-  timeout --foreground --kill-after=10 "${TEST_TIMEOUT:-600}" \
-    "$project/bin/$configuration/net10.0/$name" -noColor -noLogo 2>&1 | tee "$log"
+  TMPDIR=$temp timeout --foreground --kill-after=10 "${TEST_TIMEOUT:-1200}" \
+    "$project/bin/$configuration/net10.0/$name" -noColor -noLogo -noAutoReporters 2>&1 | tee "$log"
   status=${PIPESTATUS[0]}
   # "   SamEngine.Tests  Total: 5, Errors: 0, Failed: 1, Skipped: 2, Not Run: 0, Time: 0.1s"; a crash leaves none.
   summary=$(grep -E "^ +$name +Total: " "$log" | tail -n 1)
-  rm -f "$log"
   count() { echo "$summary" | sed -nE "s/.*$1: ([0-9]+).*/\1/p" | grep . || echo 0; }
   f=$(($(count Failed) + $(count Errors)))
   s=$(($(count Skipped) + $(count "Not Run")))
