@@ -3,6 +3,7 @@ using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Numerics;
 using System.Text.Json;
+using SamEngine.Imaging;
 
 namespace SamEngine.Cli;
 
@@ -74,8 +75,9 @@ internal static class CommandOptions
         return argument;
     }
 
-    /// <summary>The pictures named. An unknown option is parsed as one more picture; it is told apart here.</summary>
+    /// <summary>The pictures named, each of which is there. An unknown option is parsed as one more picture; it is told apart here.</summary>
     /// <exception cref="RequestException">An unknown option.</exception>
+    /// <exception cref="ImageException">No such file.</exception>
     public static IReadOnlyList<SamImage> ReadPictures(ParseResult parsed, Argument<string[]> argument)
     {
         var afterDashes = parsed.Tokens.SkipWhile(t => t.Type != TokenType.DoubleDash).Select(t => t.Value).ToHashSet();
@@ -86,6 +88,10 @@ internal static class CommandOptions
             {
                 throw new RequestException(path, "there is no such option; a picture of this name goes after --");
             }
+        }
+        foreach (var (index, path) in paths.Index())
+        {
+            ImageReader.RequireFile(path, index);
         }
         return [.. paths.Select(SamImage.FromFile)];
     }

@@ -43,7 +43,6 @@ internal static class DescribeCommand
         {
             bool silent = parsed.GetValue(quiet);
             var pictures = CommandOptions.ReadPictures(parsed, images);
-            using var loaded = await model.LoadAsync(parsed, silent, cancellation);
             var request = new DescribeRequest
             {
                 Images = pictures,
@@ -65,6 +64,9 @@ internal static class DescribeCommand
                     NumReturnSequences = parsed.GetValue(best),
                 },
             };
+            // Said before a large model is loaded.
+            request.Options.Validate();
+            using var loaded = await model.LoadAsync(parsed, silent, cancellation);
             bool asJson = parsed.GetValue(json);
             DescribeResult? result = null;
             // Null while there is no text, and where the whole text is empty.

@@ -28,10 +28,11 @@ internal static class EvalCommand
         command.SetAction(async (parsed, cancellation) =>
         {
             var dataset = MmLinkDataset.Open(parsed.GetRequiredValue(data));
+            var options = new GenerationOptions { NumBeams = parsed.GetValue(beams), MaxLength = parsed.GetValue(maxLength) };
+            options.Validate();
             using var loaded = await model.LoadAsync(parsed, quiet: false, cancellation);
             var guided = parsed.GetValue(guidance) ?? Guidance.Auto;
             var shown = parsed.GetValue(pictures) ?? PictureControl.All;
-            var options = new GenerationOptions { NumBeams = parsed.GetValue(beams), MaxLength = parsed.GetValue(maxLength) };
             var run = new EvaluationRun(dataset, parsed.GetRequiredValue(output)!, new Dictionary<string, string>(StringComparer.Ordinal)
             {
                 ["model"] = Path.GetFullPath(loaded.Info.Folder),

@@ -43,6 +43,19 @@ public sealed class ErrorTests(SamCommand sam)
         Assert.All(expected, e => Assert.Contains(e, result.Error, StringComparison.Ordinal));
     }
 
+    /// <summary>The model does not exist, but what is wrong beside it is said first: loading a large one takes a while.</summary>
+    [Theory]
+    [InlineData(2, "--top-p: is 2", "--top-p", "2")]
+    [InlineData(2, "--beams: is 65", "--beams", "65")]
+    [InlineData(2, "--min-length: is 9", "--min-length", "9", "--max-length", "8")]
+    [InlineData(4, "image 1 (none.png): there is no such file", "none.png")]
+    public async Task What_is_wrong_is_said_before_the_model_is_loaded(int code, string expected, params string[] arguments)
+    {
+        var result = await sam.RunAsync(["describe", sam.Pictures[0], .. arguments, "--model", "none"]);
+        Assert.True(result.ExitCode == code, result.ToString());
+        Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Commands_that_are_not_there_are_named()
     {
@@ -127,6 +140,6 @@ public sealed class ErrorTests(SamCommand sam)
     {
         var result = await ProcessRun.RunAsync(Built.Sam, [.. sam.Describe, "none.png", "--verbose"]);
         Assert.Equal(4, result.ExitCode);
-        Assert.Contains("ImageReader.ReadFile", result.Error, StringComparison.Ordinal);
+        Assert.Contains("ImageReader.RequireFile", result.Error, StringComparison.Ordinal);
     }
 }

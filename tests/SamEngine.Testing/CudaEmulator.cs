@@ -76,5 +76,5 @@ public static unsafe partial class CudaEmulator
 /// <param name="GraphLaunches">Recorded steps launched.</param>
 /// <param name="Live">Device allocations that live now.</param>
 /// <param name="LiveBytes">Their bytes.</param>
-public sealed record CudaEmulatorCounters(long Launches, long Copies, long Allocations, long Synchronizations,
+public readonly record struct CudaEmulatorCounters(long Launches, long Copies, long Allocations, long Synchronizations,
     long GraphLaunches, long Live, long LiveBytes);

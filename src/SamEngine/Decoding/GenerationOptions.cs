@@ -1,3 +1,5 @@
+using SamEngine.Decoding;
+
 namespace SamEngine;
 
 /// <summary>
@@ -50,6 +52,13 @@ public sealed record GenerationOptions
 
     /// <summary>Token ids that are never generated. Default none.</summary>
     public IReadOnlyList<int>? SuppressTokens { get; init; }
+
+    /// <summary>Checks what can be checked without a model: the range of each value that is set, and of those that depend on each
+    /// other. A request checks everything; this is for saying so before a model is loaded.</summary>
+    /// <exception cref="RequestException">A value is out of range.</exception>
+    public void Validate() => GenerationSettings.Create(
+        Over(new GenerationOptions { NumBeams = GenerationSettings.MostBeams, MaxLength = GenerationSettings.MostIds }),
+        int.MaxValue, bosTokenId: 1, eosTokenId: 2);
 
     /// <summary>These options, with <paramref name="defaults"/> for what they leave null.</summary>
     public GenerationOptions Over(GenerationOptions defaults)

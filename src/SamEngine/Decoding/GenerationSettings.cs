@@ -6,6 +6,9 @@ internal sealed record GenerationSettings
     public const int MostBeams = 64;
     public const int MostSuppressed = 60;
 
+    /// <summary>Most ids of a text, the start id counted.</summary>
+    public const int MostIds = 1 << 20;
+
     public int NumBeams { get; init; } = 5;
 
     public int MaxLength { get; init; } = 256;
@@ -78,8 +81,8 @@ internal sealed record GenerationSettings
         int mostBeams = Math.Min(MostBeams, VocabularySize / 2);
         Require(NumBeams >= 1 && NumBeams <= Math.Max(mostBeams, 1), nameof(GenerationOptions.NumBeams), NumBeams,
             $"1 to {mostBeams}");
-        Require(MaxLength is >= 2 and <= 1 << 20, nameof(GenerationOptions.MaxLength), MaxLength,
-            "2 (one new token) to 1048576");
+        Require(MaxLength is >= 2 and <= MostIds, nameof(GenerationOptions.MaxLength), MaxLength,
+            $"2 (one new token) to {MostIds}");
         Require(MinLength >= 0 && MinLength <= MaxLength, nameof(GenerationOptions.MinLength), MinLength,
             $"0 to MaxLength ({MaxLength})");
         Require(RepetitionPenalty is >= 1e-3f and <= 1000, nameof(GenerationOptions.RepetitionPenalty), RepetitionPenalty,

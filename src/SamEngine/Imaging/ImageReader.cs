@@ -19,16 +19,26 @@ internal static class ImageReader
         }
         catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {
-            throw new ImageException(index, path, "there is no such file; check the path", e);
+            throw NoFile(path, index, e);
         }
         catch (Exception e) when (e is UnauthorizedAccessException && Directory.Exists(path))
         {
-            throw new ImageException(index, path, "is a folder, expected a picture file", e);
+            throw IsFolder(path, index, e);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException
             or NotSupportedException or System.Security.SecurityException)
         {
             throw new ImageException(index, path, "can't be read: " + e.Message, e);
+        }
+    }
+
+    /// <summary>Says at once what <see cref="ReadFile"/> would say later of a path that names no file.</summary>
+    /// <exception cref="ImageException">There is none, or a folder.</exception>
+    public static void RequireFile(string path, int index)
+    {
+        if (!File.Exists(path))
+        {
+            throw Directory.Exists(path) ? IsFolder(path, index) : NoFile(path, index);
         }
     }
 
@@ -78,4 +88,10 @@ internal static class ImageReader
         index, name,
         (bytes is { } n ? $"{n} bytes" : $"more than {limits.MaxFileBytes} bytes") +
         $" is over the limit of {limits.MaxFileBytes}; save the picture smaller or raise ImageLimits.MaxFileBytes");
+
+    private static ImageException NoFile(string path, int index, Exception? inner = null) =>
+        new(index, path, "there is no such file; check the path", inner);
+
+    private static ImageException IsFolder(string path, int index, Exception? inner = null) =>
+        new(index, path, "is a folder, expected a picture file", inner);
 }

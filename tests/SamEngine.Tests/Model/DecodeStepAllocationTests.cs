@@ -11,9 +11,6 @@ namespace SamEngine.Tests.Model;
 [Collection(nameof(Alone))]
 public sealed class DecodeStepAllocationTests
 {
-    /// <summary>Steps that may still grow a buffer to its size.</summary>
-    private const int WarmUp = 6;
-
     [Theory]
     [InlineData(1, false)]
     [InlineData(1, true)]
@@ -115,34 +112,6 @@ public sealed class DecodeStepAllocationTests
             }
             Assert.Equal(beams > 1 ? 90 : 0, ended);
             Assert.Equal(beams > 1 ? beams : 0, search is BeamSearch s ? s.FinishedSoFar.Count() : 0);
-        }
-    }
-
-    /// <summary>What the calling thread had allocated after each step.</summary>
-    private sealed class StepAllocations
-    {
-        private readonly (long Bytes, int Collections)[] _after = new (long, int)[256];
-        private int _count;
-
-        public void Restart() => _count = 0;
-
-        public void Add() => _after[_count++] = (GC.GetAllocatedBytesForCurrentThread(), GC.CollectionCount(0));
-
-        /// <summary>No step but the first, which may still grow a buffer, and the last, which makes the result, allocated.</summary>
-        /// <param name="least">Steps that must have been looked at.</param>
-        public void AssertNone(int least)
-        {
-            int seen = 0;
-            for (int i = WarmUp; i < _count - 1; i++)
-            {
-                // A collection counts the rest of the thread's allocation area as allocated.
-                if (_after[i].Collections == _after[i - 1].Collections)
-                {
-                    Assert.True(_after[i].Bytes == _after[i - 1].Bytes, $"step {i} allocated {_after[i].Bytes - _after[i - 1].Bytes} bytes");
-                    seen++;
-                }
-            }
-            Assert.True(seen >= least, $"only {seen} of {_count} steps could be looked at");
         }
     }
 }
