@@ -1,5 +1,6 @@
 #include "pool.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #if defined(__linux__)
@@ -18,6 +19,13 @@ namespace {
 // About 20 microseconds: longer than the gap between two operations of a step, too short to be noticed when
 // idle.
 constexpr int kSpins = 2000;
+
+// Parts of Pool::state_.
+constexpr uint64_t kJoined = 0x7fff, kOpen = 0x8000;
+constexpr int kThreadsShift = 16, kGenerationShift = 32;
+
+uint32_t Generation(uint64_t state) { return static_cast<uint32_t>(state >> kGenerationShift); }
+int MostThreads(uint64_t state) { return static_cast<int>(state >> kThreadsShift & 0xffff); }
 }  // namespace
 
 Pool::Pool(int threads) : scratch_(threads) {
@@ -61,20 +69,22 @@ bool Pool::Run(RangeFunction function, const void* args, int64_t count, int64_t 
   args_ = args;
   count_ = count;
   grain_ = grain;
-  most_threads_ = most_threads;
   next_.store(0, std::memory_order_relaxed);
   if (workers_.empty() || count <= grain || most_threads == 1) {
     Share(0);
     return true;
   }
-  busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+  uint64_t state = static_cast<uint64_t>(Generation(state_.load(std::memory_order_relaxed)) + 1)
+                       << kGenerationShift |
+                   static_cast<uint64_t>(std::min(most_threads, threads())) << kThreadsShift | kOpen;
   {
     std::lock_guard<std::mutex> lock(sleep_mutex_);
-    generation_.fetch_add(1, std::memory_order_release);
+    state_.store(state, std::memory_order_release);
   }
   wake_.notify_all();
   Share(0);
-  for (int spins = 0; busy_.load(std::memory_order_acquire) != 0; spins++) {
+  state_.fetch_and(~kOpen, std::memory_order_relaxed);
+  for (int spins = 0; (state_.load(std::memory_order_acquire) & kJoined) != 0; spins++) {
     if (spins < kSpins) {
       SAM_PAUSE();
     } else {
@@ -97,19 +107,29 @@ void Pool::Worker(int index) {
 #if defined(__linux__)
   pthread_setname_np(pthread_self(), "samengine-pool");  // for profilers and top
 #endif
-  uint64_t seen = 0;
+  uint32_t seen = 0;
+  auto current = [&] { return Generation(state_.load(std::memory_order_acquire)); };
   for (;;) {
-    for (int spins = 0; spins < kSpins && generation_.load(std::memory_order_acquire) == seen; spins++)
-      SAM_PAUSE();
-    if (generation_.load(std::memory_order_acquire) == seen) {
+    for (int spins = 0; spins < kSpins && current() == seen; spins++) SAM_PAUSE();
+    if (current() == seen) {
       std::unique_lock<std::mutex> lock(sleep_mutex_);
-      wake_.wait(lock, [&] { return stop_.load() || generation_.load(std::memory_order_acquire) != seen; });
+      wake_.wait(lock, [&] { return stop_.load() || current() != seen; });
     }
     if (stop_.load()) return;
-    seen = generation_.load(std::memory_order_acquire);
-    if (index < most_threads_) Share(index);
-    busy_.fetch_sub(1, std::memory_order_release);
+    seen = current();
+    if (!Join(seen, index)) continue;
+    Share(index);
+    state_.fetch_sub(1, std::memory_order_release);
   }
+}
+
+bool Pool::Join(uint32_t generation, int index) {
+  uint64_t state = state_.load(std::memory_order_relaxed);
+  while (Generation(state) == generation && (state & kOpen) != 0 && index < MostThreads(state)) {
+    if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acquire, std::memory_order_relaxed))
+      return true;
+  }
+  return false;
 }
 
 }  // namespace sam

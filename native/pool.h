@@ -1,4 +1,6 @@
-// A small pool of worker threads that share ranges of work. Workers spin briefly after a job, then sleep.
+// A small pool of worker threads that share ranges of work. Workers spin briefly after a job, then sleep. Who
+// is late finds the job closed: on a machine that is busy otherwise, a job does not wait for threads that the
+// system does not run.
 #ifndef SAMENGINE_POOL_H_
 #define SAMENGINE_POOL_H_
 
@@ -35,6 +37,7 @@ class Pool {
   };
 
   void Worker(int index);
+  bool Join(uint32_t generation, int index);
   void Share(int index);
   void Stop();
 
@@ -48,10 +51,10 @@ class Pool {
   const void* args_ = nullptr;
   int64_t count_ = 0;
   int64_t grain_ = 1;
-  int most_threads_ = 0;
   std::atomic<int64_t> next_{0};
-  std::atomic<int> busy_{0};
-  std::atomic<uint64_t> generation_{0};
+  // The job: its number in the upper half, then most threads that may take part, whether workers may still
+  // join and how many have joined and not left. The fields above are theirs while there are any.
+  std::atomic<uint64_t> state_{0};
   std::atomic<bool> stop_{false};
 };
 
