@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 enum ElementType : int32_t { kF32 = 0, kF16 = 1, kBF16 = 2, kI32 = 3 };
+enum WeightFormat : int32_t { kWeightF32 = 0, kWeightF16 = 1, kWeightBF16 = 2, kWeightQ8 = 3, kWeightQ4 = 4 };
 enum Activation : int32_t { kNone = 0, kGelu = 1 };
 
 // A window on a buffer; data is its first element, null where an optional view was not given.
@@ -199,5 +200,12 @@ struct MatrixRateArguments {
   int32_t rounds, padding;
 };
 static_assert(sizeof(MatrixRateArguments) == 16);
+
+struct RandomWeightArguments {
+  Weight weight;  // is written
+  int32_t format, padding;
+  uint64_t seed;
+};
+static_assert(sizeof(RandomWeightArguments) == 56);
 
 #endif  // SAMENGINE_ARGUMENTS_H_

@@ -17,6 +17,7 @@
 //
 // Grid: one block per row. Block: whole warps up to 512 threads. No dynamic shared memory.
 #include "double_math.h"
+#include "philox.h"
 
 namespace sam {
 
@@ -57,21 +58,10 @@ SAM_DEVICE int ListLength(const int32_t* ids, int columns, SelectScratch* scratc
   return columns - (int)BlockReduce<Largest>(rest, scratch->words);
 }
 
-// Standard Gumbel noise for one token of one row; the same numbers as Philox.cs.
+// Standard Gumbel noise for one token of one row.
 SAM_DEVICE float Gumbel(const SelectionGroup& g, uint32_t row, uint32_t token) {
-  uint32_t k0 = g.seed_low, k1 = g.seed_high;
-  uint32_t c0 = token, c1 = row, c2 = g.step, c3 = 0;
-  for (int round = 0; round < 10; round++) {
-    uint64_t p0 = 0xD2511F53ull * c0;
-    uint64_t p1 = 0xCD9E8D57ull * c2;
-    c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
-    c1 = (uint32_t)p1;
-    c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-    c3 = (uint32_t)p0;
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  double u = (c0 + 0.5) / 4294967296.0;
+  uint32_t word = Philox(g.seed_low, g.seed_high, token, row, g.step, 0).at[0];
+  double u = (word + 0.5) / 4294967296.0;
   return (float)-Log(-Log(u));
 }
 

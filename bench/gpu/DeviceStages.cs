@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using SamEngine.Bench;
-using SamEngine.Checkpoints;
 using SamEngine.Compute;
 using SamEngine.Cuda;
 using SamEngine.Decoding;
@@ -23,10 +22,10 @@ internal sealed class DeviceStages : IDisposable
 
     private readonly SamConfig _config;
     private readonly CudaBackend _backend;
-    private readonly SamCheckpoint _checkpoint;
     private readonly SamWeights _weights;
     private readonly CudaQueue _queue;
     private readonly Workspace _workspace;
+    private readonly WeightFormat _weightFormat;
     private readonly string _format;
     private readonly StageCosts _costs;
     private readonly int _runs;
@@ -40,11 +39,11 @@ internal sealed class DeviceStages : IDisposable
     public DeviceStages(SamConfig config, CudaBackend backend, WeightFormat format, int runs, int newTokens)
     {
         (_config, _backend, _runs, _newTokens) = (config, backend, runs, newTokens);
+        _weightFormat = format;
         _format = format.ToString().ToLowerInvariant();
-        _checkpoint = SamCheckpoint.Of(config, new RandomTensorStore(config, WeightFormats.All(format), seed: 1));
         long start = Stopwatch.GetTimestamp();
-        _weights = SamWeights.Load(_checkpoint, backend);
-        Description = FormattableString.Invariant($"{_format} weights, {_weights.ByteLength / 1e9:0.00} GB, random from a seed; on the device after {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s");
+        _weights = SamWeights.Load(Loader());
+        Description = FormattableString.Invariant($"{_format} weights, {_weights.ByteLength / 1e9:0.00} GB, made on the device from a seed in {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s");
         _queue = backend.OpenQueue();
         _workspace = new Workspace(backend);
         double perElement = format switch
@@ -96,8 +95,9 @@ internal sealed class DeviceStages : IDisposable
         _workspace.Dispose();
         _queue.Dispose();
         _weights.Dispose();
-        _checkpoint.Dispose();
     }
+
+    private RandomWeightLoader Loader() => new(_config, _backend, _weightFormat, seed: 1);
 
     private Result Timed(string id, string name, Action enqueue, Cost cost) =>
         new($"{id}/{_format}", name, GpuClock.Time(_queue, WarmUps, _runs, enqueue), cost.Operations, cost.Bytes);
@@ -111,7 +111,7 @@ internal sealed class DeviceStages : IDisposable
         var weights = _workspace.Rent("bench.weights", ElementType.F32, 1, Images, features.Rows);
         var from = _workspace.Rent("bench.from", Images, length, width);
         var to = _workspace.Rent("bench.to", Images, length, width);
-        using var adjustment = new WeightLoader(_checkpoint, _backend, null);
+        using var adjustment = Loader();
         var weight = adjustment.Table("attn.weight", 1, features.Columns, 1, features.Columns);
         var bias = adjustment.Vector("attn.bias", 1);
         var exchange = adjustment.Matrix("Qformer.bert.encoder.one_2_muliple.0.weight", width, width);

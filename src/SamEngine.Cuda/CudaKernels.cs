@@ -81,6 +81,7 @@ internal sealed unsafe class CudaKernels : IDisposable
             SelectGroups = Find<SelectionArguments>("select_groups");
             TokenLogProbs = Find<TokenLogProbsArguments>("token_log_probs");
             MatrixRate = Find<MatrixRateArguments>("matrix_rate");
+            RandomWeight = Find<RandomWeightArguments>("random_weight");
             LinearWgmma = activation == ElementType.F32 ? null : FindVariant<WgmmaArguments>($"linear_wgmma_{a}");
         }
         catch
@@ -122,6 +123,9 @@ internal sealed unsafe class CudaKernels : IDisposable
 
     /// <summary>For measuring; no operation uses it.</summary>
     public CudaKernel MatrixRate { get; }
+
+    /// <summary>For measuring; no operation uses it.</summary>
+    public CudaKernel RandomWeight { get; }
 
     /// <summary>Large tiles of many rows with weights of the activation type, as <see cref="CudaVariants.Wgmma"/>; null where the
     /// image lacks it.</summary>

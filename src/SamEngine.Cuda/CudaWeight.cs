@@ -25,27 +25,10 @@ internal sealed unsafe class CudaWeight : Weight
     private readonly DeviceWeight _native;
 
     public CudaWeight(CudaBackend backend, MatrixSource source)
-        : base(source.Name, source.Format, source.Rows, source.Columns)
+        : this(backend, source.Name, source.Format, source.Rows, source.Columns, source.GroupSize)
     {
-        int stride = RowStride(Columns, source.GroupSize);
-        long rows = RoundUp(Rows, Tile);
-        int groups = Format.IsQuantized() ? stride / source.GroupSize : 0;
-        // Of Q4 the level 0 is not code 0.
-        const byte zeros = QuantizedLayout.ZeroLevel * 0x11;
-        _data = backend.AllocateBytes(rows * RowBytes(Format, stride), Name, Format == WeightFormat.Q4 ? zeros : (byte)0);
         try
         {
-            _scales = groups > 0 ? backend.AllocateBytes(rows * groups * sizeof(ushort), Name + " (scales)", 0) : null;
-            _native = new DeviceWeight
-            {
-                Data = _data.Value,
-                Scales = _scales?.Value ?? 0,
-                Rows = Rows,
-                Columns = Columns,
-                RowStride = stride,
-                GroupSize = source.GroupSize,
-                Groups = groups,
-            };
             using var queue = backend.OpenQueue();
             int first = 0;
             foreach (var part in source.Parts)
@@ -60,6 +43,37 @@ internal sealed unsafe class CudaWeight : Weight
             Dispose(true);
             throw;
         }
+    }
+
+    /// <summary>A matrix of zeros, for a kernel to fill.</summary>
+    public CudaWeight(CudaBackend backend, string name, WeightFormat format, int rows, int columns, int groupSize)
+        : base(name, format, rows, columns)
+    {
+        int stride = RowStride(columns, groupSize);
+        long filled = RoundUp(rows, Tile);
+        int groups = format.IsQuantized() ? stride / groupSize : 0;
+        // Of Q4 the level 0 is not code 0.
+        const byte zeros = QuantizedLayout.ZeroLevel * 0x11;
+        _data = backend.AllocateBytes(filled * RowBytes(format, stride), name, format == WeightFormat.Q4 ? zeros : (byte)0);
+        try
+        {
+            _scales = groups > 0 ? backend.AllocateBytes(filled * groups * sizeof(ushort), name + " (scales)", 0) : null;
+        }
+        catch
+        {
+            Dispose(true);
+            throw;
+        }
+        _native = new DeviceWeight
+        {
+            Data = _data.Value,
+            Scales = _scales?.Value ?? 0,
+            Rows = rows,
+            Columns = columns,
+            RowStride = stride,
+            GroupSize = groupSize,
+            Groups = groups,
+        };
     }
 
     public override long OwnedBytes => _data.ByteLength + (_scales?.ByteLength ?? 0);

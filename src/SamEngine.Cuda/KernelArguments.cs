@@ -246,3 +246,12 @@ internal struct MatrixRateArguments
     public int Rounds;
     public int Padding;
 }
+
+[StructLayout(LayoutKind.Sequential)]
+internal struct RandomWeightArguments
+{
+    public DeviceWeight Weight;
+    public WeightFormat Format;
+    public int Padding;
+    public ulong Seed;
+}

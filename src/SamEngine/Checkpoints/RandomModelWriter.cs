@@ -187,7 +187,7 @@ internal static class RandomModelWriter
     }
 
     /// <summary>Tensors of one kind and shape have values of one distribution.</summary>
-    public static string KindOf(string name, long[] shape)
+    private static string KindOf(string name, long[] shape)
     {
         bool gain = name.EndsWith("orm.weight", StringComparison.Ordinal) || name.Contains("norm1.weight", StringComparison.Ordinal)
             || name.Contains("norm2.weight", StringComparison.Ordinal) || name.EndsWith("layernorm.weight", StringComparison.Ordinal)
@@ -236,7 +236,7 @@ internal static class RandomModelWriter
     private static float Unit(uint bits) => (int)bits / 2147483648f;
 
     /// <summary>Values in another type, in the buffer's first bytes.</summary>
-    public static unsafe ReadOnlySpan<byte> Encode(ReadOnlySpan<float> values, TensorDType type, byte[] buffer)
+    private static unsafe ReadOnlySpan<byte> Encode(ReadOnlySpan<float> values, TensorDType type, byte[] buffer)
     {
         fixed (float* pointer = values)
         {

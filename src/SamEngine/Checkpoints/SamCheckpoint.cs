@@ -111,18 +111,6 @@ internal sealed class SamCheckpoint : IDisposable
         }
     }
 
-    /// <summary>A model whose weights are in memory, without tokenizers; the checkpoint owns the store.</summary>
-    public static SamCheckpoint Of(SamConfig config, TensorStore store)
-    {
-        var checkpoint = new SamCheckpoint(store.Path, config);
-        checkpoint._stores.Add(store);
-        foreach (string name in store.Names)
-        {
-            checkpoint._homes[name] = (store, name);
-        }
-        return checkpoint;
-    }
-
     public bool Has(string name) => _homes.ContainsKey(name);
 
     /// <summary>A tensor that is there, without checking or counting it as taken.</summary>

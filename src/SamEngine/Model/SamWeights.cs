@@ -8,9 +8,9 @@ internal sealed class SamWeights : IDisposable
 {
     private readonly WeightLoader _loader;
 
-    private SamWeights(SamConfig config, WeightLoader loader)
+    private SamWeights(WeightLoader loader)
     {
-        Config = config;
+        Config = loader.Config;
         _loader = loader;
         Vision = new VisionEncoder(loader);
         QFormer = new QFormer(loader);
@@ -35,11 +35,16 @@ internal sealed class SamWeights : IDisposable
         Action<string, long>? progress = null, CancellationToken cancellation = default)
     {
         formats?.CheckGroupSize();
-        var loader = new WeightLoader(checkpoint, backend, formats) { Progress = progress, Cancellation = cancellation };
+        return Load(new CheckpointLoader(checkpoint, backend, formats) { Progress = progress, Cancellation = cancellation });
+    }
+
+    /// <summary>Takes every part from a loader, which is disposed with the weights, or when it fails.</summary>
+    public static SamWeights Load(WeightLoader loader)
+    {
         try
         {
-            var weights = new SamWeights(checkpoint.Config, loader);
-            checkpoint.Finish();
+            var weights = new SamWeights(loader);
+            loader.Finish();
             return weights;
         }
         catch
