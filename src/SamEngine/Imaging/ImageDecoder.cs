@@ -163,7 +163,7 @@ internal static class ImageDecoder
             int orientation = applyOrientation ? decoder.Orientation : Orientation.Upright;
             if (format == SKEncodedImageFormat.Jpeg)
             {
-                var rows = decoder.ReadRows();
+                var rows = BaselineJpegRows.Open(file, decoder);
                 keep = true;
                 if (orientation == Orientation.Upright)
                 {

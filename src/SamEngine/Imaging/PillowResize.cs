@@ -87,51 +87,76 @@ internal sealed class PillowResize
         }
         if (_vertical is null)
         {
-            Narrow(source, destination, cancel);
+            for (int y = 0; y < _inHeight;)
+            {
+                cancel.ThrowIfCancellationRequested();
+                var rows = source.NextRows();
+                int count = rows.Length / (_inWidth * 4);
+                Narrow(rows, destination.Slice(y * outBytes, count * outBytes), count);
+                y += count;
+            }
             return;
         }
-        byte[] rows = ArrayPool<byte>.Shared.Rent(checked(outBytes * _inHeight));
+        // Rows that an output row needs, and room for as many as sources mostly hand out at a time.
+        const int room = 32;
+        int capacity = Math.Min(_inHeight, _vertical.Stride + room);
+        byte[] rented = ArrayPool<byte>.Shared.Rent(checked(outBytes * capacity));
         try
         {
-            var narrow = rows.AsSpan(0, outBytes * _inHeight);
-            Narrow(source, narrow, cancel);
+            var window = rented.AsSpan(0, outBytes * capacity);
+            ReadOnlySpan<byte> arrived = default;
+            int top = 0, filled = 0;
             for (int y = 0; y < _outHeight; y++)
             {
-                SumRows(_vertical, y, narrow, destination.Slice(y * outBytes, outBytes));
+                int first = _vertical.First[y];
+                while (top + filled < first + _vertical.Count[y])
+                {
+                    if (arrived.IsEmpty)
+                    {
+                        cancel.ThrowIfCancellationRequested();
+                        arrived = source.NextRows();
+                    }
+                    int rows = arrived.Length / (_inWidth * 4);
+                    if (filled + rows > capacity)
+                    {
+                        // No later row needs what lies above this one's first.
+                        int gone = Math.Min(first - top, filled);
+                        window[(gone * outBytes)..(filled * outBytes)].CopyTo(window);
+                        top += gone;
+                        filled -= gone;
+                        rows = Math.Min(rows, capacity - filled);
+                    }
+                    Narrow(arrived[..(rows * _inWidth * 4)], window.Slice(filled * outBytes, rows * outBytes), rows);
+                    arrived = arrived[(rows * _inWidth * 4)..];
+                    filled += rows;
+                }
+                SumRows(_vertical, y, window[((first - top) * outBytes)..], destination.Slice(y * outBytes, outBytes));
             }
         }
         finally
         {
-            ArrayPool<byte>.Shared.Return(rows);
+            ArrayPool<byte>.Shared.Return(rented);
         }
     }
 
-    /// <summary>The horizontal pass over all rows.</summary>
-    private void Narrow(PixelSource source, Span<byte> destination, CancellationToken cancel)
+    /// <summary>The horizontal pass over some rows.</summary>
+    private void Narrow(ReadOnlySpan<byte> rows, Span<byte> target, int count)
     {
         int inBytes = _inWidth * 4, outBytes = _outWidth * 4;
-        for (int y = 0; y < _inHeight;)
+        if (_horizontal is null)
         {
-            cancel.ThrowIfCancellationRequested();
-            var rows = source.NextRows();
-            int count = rows.Length / inBytes;
-            var target = destination.Slice(y * outBytes, count * outBytes);
-            if (_horizontal is null)
+            rows.CopyTo(target);
+        }
+        else if (_pairs is not null)
+        {
+            NarrowAvx2(rows, target, count);
+        }
+        else
+        {
+            for (int row = 0; row < count; row++)
             {
-                rows.CopyTo(target);
+                NarrowRow(_horizontal, rows.Slice(row * inBytes, inBytes), target.Slice(row * outBytes, outBytes));
             }
-            else if (_pairs is not null)
-            {
-                NarrowAvx2(rows, target, count);
-            }
-            else
-            {
-                for (int row = 0; row < count; row++)
-                {
-                    NarrowRow(_horizontal, rows.Slice(row * inBytes, inBytes), target.Slice(row * outBytes, outBytes));
-                }
-            }
-            y += count;
         }
     }
 
@@ -236,12 +261,12 @@ internal sealed class PillowResize
         }
     }
 
-    /// <summary>One row of the vertical pass.</summary>
+    /// <summary>One row of the vertical pass; <paramref name="rows"/> begins with the first that it needs.</summary>
     private void SumRows(ResizeWeights vertical, int y, ReadOnlySpan<byte> rows, Span<byte> target)
     {
-        int first = vertical.First[y], count = vertical.Count[y], rowBytes = target.Length;
+        int count = vertical.Count[y], rowBytes = target.Length;
         var weights = vertical.Weights.AsSpan(y * vertical.Stride, count);
-        rows = rows.Slice(first * rowBytes, count * rowBytes);
+        rows = rows[..(count * rowBytes)];
         int x = 0;
         if (_vectorised && rowBytes >= 32)
         {

@@ -80,7 +80,8 @@ internal sealed unsafe class SkiaDecoder : IDisposable
     }
 
     /// <summary>Decodes a few rows at a time, of formats that allow it (JPEG). The rows take over this decoder.</summary>
-    public PixelSource ReadRows() => new Rows(this);
+    /// <param name="skip">Rows that are decoded but not handed out, at the top.</param>
+    public PixelSource ReadRows(int skip = 0) => new Rows(this, skip);
 
     /// <inheritdoc/>
     public void Dispose()
@@ -105,13 +106,15 @@ internal sealed unsafe class SkiaDecoder : IDisposable
 
         private readonly SkiaDecoder _decoder;
         private readonly int _stripRows;
+        private readonly int _skip;
         private PixelBuffer? _strip;
         private int _row;
 
         [SetsRequiredMembers]
-        public Rows(SkiaDecoder decoder)
+        public Rows(SkiaDecoder decoder, int skip)
         {
             _decoder = decoder;
+            _skip = skip;
             Width = decoder.Width;
             Height = decoder.Height;
             // Whole JPEG blocks.
@@ -129,22 +132,17 @@ internal sealed unsafe class SkiaDecoder : IDisposable
                     throw _decoder.Failure(started);
                 }
                 _strip = new PixelBuffer(Width, _stripRows);
+                while (_row < _skip)
+                {
+                    Take(Math.Min(_stripRows, _skip - _row));
+                }
             }
             int count = Math.Min(_stripRows, Height - _row);
             if (count == 0)
             {
                 throw new InvalidOperationException("no rows are left");
             }
-            int got;
-            fixed (byte* target = _strip.Bytes)
-            {
-                got = _decoder._codec.GetScanlines((nint)target, count, RowBytes);
-            }
-            if (got != count)
-            {
-                throw _decoder.Failure(SKCodecResult.IncompleteInput);
-            }
-            _row += count;
+            Take(count);
             return _strip.Bytes[..(count * RowBytes)];
         }
 
@@ -153,6 +151,20 @@ internal sealed unsafe class SkiaDecoder : IDisposable
         {
             _strip?.Dispose();
             _decoder.Dispose();
+        }
+
+        private void Take(int count)
+        {
+            int got;
+            fixed (byte* target = _strip!.Bytes)
+            {
+                got = _decoder._codec.GetScanlines((nint)target, count, RowBytes);
+            }
+            if (got != count)
+            {
+                throw _decoder.Failure(SKCodecResult.IncompleteInput);
+            }
+            _row += count;
         }
     }
 }
