@@ -158,9 +158,33 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
     /// <exception cref="NumericException">The model computed NaN or infinity.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     /// <exception cref="ObjectDisposedException">The model was disposed, before or meanwhile.</exception>
+    // Before the overload for paths: a list written in place, of strings too, is of pictures.
+    [OverloadResolutionPriority(1)]
     public IAsyncEnumerable<DescribePiece> DescribeAsync(IReadOnlyList<SamImage> images, string prompt,
         GenerationOptions? options = null, CancellationToken cancellationToken = default) =>
         DescribeAsync(new DescribeRequest { Images = images, Prompt = prompt, Options = options }, cancellationToken);
+
+    /// <summary>Says what links the pictures, streaming the text as it is generated.</summary>
+    /// <param name="paths">The pictures' files, in order; read once, at the call.</param>
+    /// <param name="prompt">The instruction.</param>
+    /// <param name="options">How the text is generated; null takes the model's defaults.</param>
+    /// <param name="cancellationToken">Stops between layers while the prompt is read, and between tokens.</param>
+    /// <returns>Pieces of text as they are generated; the last one carries the result. Nothing happens, errors included, before they
+    /// are asked for, and leaving the loop early ends the work.</returns>
+    /// <exception cref="RequestException">Something asked for can't be done: an option out of range, no picture, a prompt longer
+    /// than the context.</exception>
+    /// <exception cref="ImageException">A picture can't be read; of several, the first.</exception>
+    /// <exception cref="CheckpointException">The model folder has no tokenizer.</exception>
+    /// <exception cref="BackendException">The backend failed or ran out of memory.</exception>
+    /// <exception cref="NumericException">The model computed NaN or infinity.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed, before or meanwhile.</exception>
+    public IAsyncEnumerable<DescribePiece> DescribeAsync(IEnumerable<string> paths, string prompt,
+        GenerationOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(paths);
+        return DescribeAsync([.. paths.Select(path => (SamImage)path)], prompt, options, cancellationToken);
+    }
 
     /// <summary>Says what links the pictures, streaming the text as it is generated.</summary>
     /// <param name="request">Pictures, prompt and options.</param>

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using SamEngine.Imaging;
 
 namespace SamEngine;
@@ -125,9 +126,10 @@ public sealed class SamImage
 
     /// <summary>A picture in a file, as <see cref="FromFile"/> makes it.</summary>
     /// <param name="path">Its path.</param>
-    /// <returns>The picture, not read yet.</returns>
-    /// <exception cref="ArgumentException"><paramref name="path"/> is null or empty.</exception>
-    public static implicit operator SamImage(string path) => FromFile(path);
+    /// <returns>The picture, not read yet; null for null, which a request reports with its position.</returns>
+    /// <exception cref="ArgumentException"><paramref name="path"/> is empty.</exception>
+    [return: NotNullIfNotNull(nameof(path))]
+    public static implicit operator SamImage?(string? path) => path is null ? null : FromFile(path);
 
     /// <inheritdoc/>
     public override string ToString() => Name;
