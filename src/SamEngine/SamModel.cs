@@ -118,11 +118,14 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         }, cancellationToken);
     }
 
-    private static Backend CreateBackend(SamModelOptions options) => options.BackendProvider is not { } provider
-        ? new CpuBackend(options.Threads, options.InstructionSet)
-        : options.Backend == BackendChoice.Auto ? provider.Create(options)
-        : throw new RequestException(nameof(options.BackendProvider), $"goes with {nameof(options.Backend)} " +
-            $"{nameof(BackendChoice.Auto)}, which is {options.Backend}");
+    private static Backend CreateBackend(SamModelOptions options)
+    {
+        CheckChoice(nameof(options.Backend), options.Backend);
+        return options.BackendProvider is not { } provider ? new CpuBackend(options.Threads, options.InstructionSet)
+            : options.Backend == BackendChoice.Auto ? provider.Create(options)
+            : throw new RequestException(nameof(options.BackendProvider), $"goes with {nameof(options.Backend)} " +
+                $"{nameof(BackendChoice.Auto)}, which is {options.Backend}");
+    }
 
     /// <summary>Runs a small request through every part, so that the first real one finds memory mapped and code
     /// compiled.</summary>
@@ -302,6 +305,7 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(request);
+        CheckChoice(nameof(request.Mode), request.Mode);
         if (request.Candidates is not { Count: > 0 })
         {
             throw new RequestException(nameof(request.Candidates), "is empty, expected at least one text");
@@ -423,6 +427,7 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         {
             throw new RequestException("Prompt", "is null, expected a text (it may be empty)");
         }
+        CheckChoice("Guidance", guidance);
         if (guidance == Guidance.On && !Info.HasGuidance)
         {
             throw new RequestException("Guidance", "is on, but the model has no SAM adapters; load them with " +
@@ -514,6 +519,15 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         {
             throw new RequestException(option, $"has a text of {text.Length} characters; the model's context of " +
                 $"{_weights.Config.Llm.MaxPositions} tokens holds at most {most}");
+        }
+    }
+
+    private static void CheckChoice<T>(string option, T value)
+        where T : struct, Enum
+    {
+        if (!Enum.IsDefined(value))
+        {
+            throw new RequestException(option, $"is {value}, expected {string.Join(", ", Enum.GetNames<T>())}");
         }
     }
 
