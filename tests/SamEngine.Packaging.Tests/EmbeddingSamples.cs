@@ -9,7 +9,7 @@ using SamEngine.Ilgpu;
 
 namespace SamEngine.Packaging.Tests;
 
-/// <summary>The snippets of docs/embedding.md and docs/backends.md, line by line, in code that the compiler and
+/// <summary>The snippets of docs/embedding.md, docs/backends.md and the packages' page, line by line, in code that the compiler and
 /// <see cref="EmbeddingTests"/> see. This project sees the engine's public surface only, as an application does.</summary>
 internal static class EmbeddingSamples
 {
@@ -23,6 +23,13 @@ internal static class EmbeddingSamples
         };
         DescribeResult result = await model.DescribeToEndAsync(request);
         Console.WriteLine($"{result.Text} ({result.Usage.OutputTokens} tokens, {result.Usage.Total.TotalMilliseconds:0} ms)");
+    }
+
+    public static async Task PackagePageAsync()
+    {
+        using var model = await SamModel.LoadAsync("path/to/model");
+        await foreach (var piece in model.DescribeAsync(["a.png", "b.png", "c.png"], "Sum up the common factor in these pictures."))
+            Console.Write(piece.Text);
     }
 
     public static async Task StreamAsync(SamModel model, DescribeRequest request, CancellationToken cancellationToken)
