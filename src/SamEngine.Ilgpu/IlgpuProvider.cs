@@ -37,6 +37,7 @@ public sealed class IlgpuProvider : BackendProvider
     /// <summary>A provider for the first GPU that can be used; null where there is none. Where no GPU driver starts, ILGPU is
     /// not even loaded.</summary>
     /// <param name="problems">Why there is none, by driver or by GPU; else empty.</param>
+    /// <returns>The provider, or null.</returns>
     public static IlgpuProvider? ForFirstGpu(out string problems) => ForFirstGpu(Drivers, () => Devices, out problems);
 
     /// <summary>As above, where these drivers were tried and, if one has started, these devices are found.</summary>

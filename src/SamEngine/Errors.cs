@@ -15,6 +15,9 @@ public abstract class SamException : Exception
 public sealed class CheckpointException : SamException
 {
     /// <summary>Creates the error for <paramref name="path"/>.</summary>
+    /// <param name="path">The file or folder at fault.</param>
+    /// <param name="message">What was found, what was expected, what to do.</param>
+    /// <param name="inner">The cause, where there is one.</param>
     public CheckpointException(string path, string message, Exception? inner = null)
         : base($"{path}: {message}", inner)
     {
@@ -30,6 +33,10 @@ public sealed class CheckpointException : SamException
 public sealed class ImageException : SamException
 {
     /// <summary>Creates the error for the picture at <paramref name="imageIndex"/>.</summary>
+    /// <param name="imageIndex">Its zero-based position in the request.</param>
+    /// <param name="source">Its file name, or what stands for it.</param>
+    /// <param name="message">What was found, what was expected, what to do.</param>
+    /// <param name="inner">The cause, where there is one.</param>
     public ImageException(int imageIndex, string source, string message, Exception? inner = null)
         : base($"image {imageIndex} ({source}): {message}", inner)
     {
@@ -49,6 +56,8 @@ public sealed class ImageException : SamException
 public sealed class RequestException : SamException
 {
     /// <summary>Creates the error for <paramref name="option"/>.</summary>
+    /// <param name="option">The option or argument at fault.</param>
+    /// <param name="message">Its value and the range, or what to do.</param>
     public RequestException(string option, string message)
         : base($"{option}: {message}")
     {
@@ -63,6 +72,10 @@ public sealed class RequestException : SamException
 public sealed class BackendException : SamException
 {
     /// <summary>Creates the error for the backend called <paramref name="backend"/>.</summary>
+    /// <param name="backend">The backend's name.</param>
+    /// <param name="message">What failed, and what to do.</param>
+    /// <param name="isFatal">Whether the backend can't serve any further request.</param>
+    /// <param name="inner">The cause, where there is one.</param>
     public BackendException(string backend, string message, bool isFatal = false, Exception? inner = null)
         : base($"backend '{backend}': {message}", inner)
     {
@@ -80,7 +93,9 @@ public sealed class BackendException : SamException
 /// <summary>The model computed NaN or infinity: damaged weights or an overflow in a half-precision format.</summary>
 public sealed class NumericException : SamException
 {
-    /// <summary>Creates the error; <paramref name="where"/> names the stage.</summary>
+    /// <summary>Creates the error.</summary>
+    /// <param name="where">The stage.</param>
+    /// <param name="message">What was computed there, and why that may be.</param>
     public NumericException(string where, string message)
         : base($"{where}: {message}")
     {

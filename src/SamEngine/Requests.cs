@@ -105,7 +105,8 @@ public sealed record RequestUsage
 /// <summary>How candidate texts are scored.</summary>
 public enum RankingMode
 {
-    /// <summary>As the reference does it: by the sum of the negative log-probabilities, which favours short candidates.</summary>
+    /// <summary>As the reference does it: by the sum of the negative log-probabilities, which favours short candidates.
+    /// <see cref="RankedCandidate.Loss"/> says over what it is divided.</summary>
     Reference,
 
     /// <summary>By the mean over each candidate's tokens.</summary>
@@ -134,7 +135,9 @@ public sealed record RankRequest
 /// <summary>A candidate's place.</summary>
 /// <param name="Index">Its position in the request.</param>
 /// <param name="Text">Its text.</param>
-/// <param name="Loss">Lower is better.</param>
+/// <param name="Loss">Lower is better. <see cref="RankingMode.PerTokenMean"/>: the mean negative log-probability of its tokens.
+/// <see cref="RankingMode.Reference"/>: their sum over one less than the rows of pictures, prompt and longest candidate; the
+/// other candidates of a call change it, so compare it within a call only.</param>
 public sealed record RankedCandidate(int Index, string Text, double Loss);
 
 /// <summary>What a loading model reports.</summary>

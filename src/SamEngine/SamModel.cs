@@ -89,8 +89,12 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
     /// <param name="options">How to open it and what it may use.</param>
     /// <param name="progress">Told of every tensor.</param>
     /// <param name="cancellationToken">Stops between tensors.</param>
+    /// <returns>The model, ready for requests; the caller disposes it.</returns>
+    /// <exception cref="ArgumentException"><paramref name="folder"/> is null or empty.</exception>
     /// <exception cref="CheckpointException">The folder is not a model, or a damaged one.</exception>
-    /// <exception cref="BackendException">The backend can't be used here.</exception>
+    /// <exception cref="RequestException">An option is out of range or of another backend.</exception>
+    /// <exception cref="BackendException">The backend can't be used here, or has too little memory.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; nothing stays in memory.</exception>
     public static Task<SamModel> LoadAsync(string folder, SamModelOptions? options = null,
         IProgress<LoadProgress>? progress = null, CancellationToken cancellationToken = default)
     {
@@ -114,14 +118,23 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         }, cancellationToken);
     }
 
-    private static Backend CreateBackend(SamModelOptions options) => options.BackendProvider is not { } provider
-        ? new CpuBackend(options.Threads, options.InstructionSet)
-        : options.Backend == BackendChoice.Auto ? provider.Create(options)
-        : throw new RequestException(nameof(options.BackendProvider), $"goes with {nameof(options.Backend)} " +
-            $"{nameof(BackendChoice.Auto)}, which is {options.Backend}");
+    private static Backend CreateBackend(SamModelOptions options)
+    {
+        CheckChoice(nameof(options.Backend), options.Backend);
+        return options.BackendProvider is not { } provider ? new CpuBackend(options.Threads, options.InstructionSet)
+            : options.Backend == BackendChoice.Auto ? provider.Create(options)
+            : throw new RequestException(nameof(options.BackendProvider), $"goes with {nameof(options.Backend)} " +
+                $"{nameof(BackendChoice.Auto)}, which is {options.Backend}");
+    }
 
     /// <summary>Runs a small request through every part, so that the first real one finds memory mapped and code
     /// compiled.</summary>
+    /// <param name="cancellationToken">Stops it between layers.</param>
+    /// <returns>Ends with the request.</returns>
+    /// <exception cref="BackendException">The backend failed or ran out of memory.</exception>
+    /// <exception cref="NumericException">The model computed NaN or infinity.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed, before or meanwhile.</exception>
     public async Task WarmUpAsync(CancellationToken cancellationToken = default)
     {
         var config = _weights.Config;
@@ -138,14 +151,57 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
     /// <param name="prompt">The instruction.</param>
     /// <param name="options">How the text is generated; null takes the model's defaults.</param>
     /// <param name="cancellationToken">Stops between layers while the prompt is read, and between tokens.</param>
-    /// <returns>Pieces of text; the last one carries the result.</returns>
+    /// <returns>Pieces of text as they are generated; the last one carries the result. Nothing happens, errors included, before they
+    /// are asked for, and leaving the loop early ends the work.</returns>
+    /// <exception cref="RequestException">Something asked for can't be done: an option out of range, no picture, a prompt longer
+    /// than the context.</exception>
+    /// <exception cref="ImageException">A picture can't be read; of several, the first.</exception>
+    /// <exception cref="CheckpointException">The model folder has no tokenizer.</exception>
+    /// <exception cref="BackendException">The backend failed or ran out of memory.</exception>
+    /// <exception cref="NumericException">The model computed NaN or infinity.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed, before or meanwhile.</exception>
+    // Before the overload for paths: a list written in place, of strings too, is of pictures.
+    [OverloadResolutionPriority(1)]
     public IAsyncEnumerable<DescribePiece> DescribeAsync(IReadOnlyList<SamImage> images, string prompt,
         GenerationOptions? options = null, CancellationToken cancellationToken = default) =>
         DescribeAsync(new DescribeRequest { Images = images, Prompt = prompt, Options = options }, cancellationToken);
 
     /// <summary>Says what links the pictures, streaming the text as it is generated.</summary>
-    /// <exception cref="RequestException">An option is out of range.</exception>
-    /// <exception cref="ImageException">A picture can't be read.</exception>
+    /// <param name="paths">The pictures' files, in order; read once, at the call.</param>
+    /// <param name="prompt">The instruction.</param>
+    /// <param name="options">How the text is generated; null takes the model's defaults.</param>
+    /// <param name="cancellationToken">Stops between layers while the prompt is read, and between tokens.</param>
+    /// <returns>Pieces of text as they are generated; the last one carries the result. Nothing happens, errors included, before they
+    /// are asked for, and leaving the loop early ends the work.</returns>
+    /// <exception cref="RequestException">Something asked for can't be done: an option out of range, no picture, a prompt longer
+    /// than the context.</exception>
+    /// <exception cref="ImageException">A picture can't be read; of several, the first.</exception>
+    /// <exception cref="CheckpointException">The model folder has no tokenizer.</exception>
+    /// <exception cref="BackendException">The backend failed or ran out of memory.</exception>
+    /// <exception cref="NumericException">The model computed NaN or infinity.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed, before or meanwhile.</exception>
+    public IAsyncEnumerable<DescribePiece> DescribeAsync(IEnumerable<string> paths, string prompt,
+        GenerationOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(paths);
+        return DescribeAsync([.. paths.Select(path => (SamImage)path)], prompt, options, cancellationToken);
+    }
+
+    /// <summary>Says what links the pictures, streaming the text as it is generated.</summary>
+    /// <param name="request">Pictures, prompt and options.</param>
+    /// <param name="cancellationToken">Stops between layers while the prompt is read, and between tokens.</param>
+    /// <returns>Pieces of text as they are generated; the last one carries the result. Nothing happens, errors included, before they
+    /// are asked for, and leaving the loop early ends the work.</returns>
+    /// <exception cref="RequestException">Something asked for can't be done: an option out of range, no picture, a prompt longer
+    /// than the context.</exception>
+    /// <exception cref="ImageException">A picture can't be read; of several, the first.</exception>
+    /// <exception cref="CheckpointException">The model folder has no tokenizer.</exception>
+    /// <exception cref="BackendException">The backend failed or ran out of memory.</exception>
+    /// <exception cref="NumericException">The model computed NaN or infinity.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed, before or meanwhile.</exception>
     public async IAsyncEnumerable<DescribePiece> DescribeAsync(DescribeRequest request,
         [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
@@ -186,6 +242,17 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
     }
 
     /// <summary>Says what links the pictures and waits for the whole text.</summary>
+    /// <param name="request">Pictures, prompt and options.</param>
+    /// <param name="cancellationToken">Stops between layers while the prompt is read, and between tokens.</param>
+    /// <returns>The text and what it cost.</returns>
+    /// <exception cref="RequestException">Something asked for can't be done: an option out of range, no picture, a prompt longer
+    /// than the context.</exception>
+    /// <exception cref="ImageException">A picture can't be read; of several, the first.</exception>
+    /// <exception cref="CheckpointException">The model folder has no tokenizer.</exception>
+    /// <exception cref="BackendException">The backend failed or ran out of memory.</exception>
+    /// <exception cref="NumericException">The model computed NaN or infinity.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed, before or meanwhile.</exception>
     public async Task<DescribeResult> DescribeToEndAsync(DescribeRequest request, CancellationToken cancellationToken = default)
     {
         DescribeResult? result = null;
@@ -197,6 +264,17 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
     }
 
     /// <summary>Answers a request and reports what the answer rests on; slower than <see cref="DescribeToEndAsync"/>.</summary>
+    /// <param name="request">Pictures, prompt and options.</param>
+    /// <param name="cancellationToken">Stops between layers while the prompt is read, and between tokens.</param>
+    /// <returns>The result, and maps over the patches of every picture.</returns>
+    /// <exception cref="RequestException">Something asked for can't be done: an option out of range, no picture, a prompt longer
+    /// than the context.</exception>
+    /// <exception cref="ImageException">A picture can't be read; of several, the first.</exception>
+    /// <exception cref="CheckpointException">The model folder has no tokenizer.</exception>
+    /// <exception cref="BackendException">The backend failed or ran out of memory.</exception>
+    /// <exception cref="NumericException">The model computed NaN or infinity.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed, before or meanwhile.</exception>
     public async Task<Explanation> ExplainAsync(DescribeRequest request, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(request);
@@ -212,10 +290,22 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
     }
 
     /// <summary>Puts candidate texts in order of how well they follow pictures and prompt, best first.</summary>
+    /// <param name="request">Pictures, prompt and candidates.</param>
+    /// <param name="cancellationToken">Stops between layers.</param>
+    /// <returns>Every candidate, best first.</returns>
+    /// <exception cref="RequestException">Something asked for can't be done: an option out of range, no picture, a prompt longer
+    /// than the context.</exception>
+    /// <exception cref="ImageException">A picture can't be read; of several, the first.</exception>
+    /// <exception cref="CheckpointException">The model folder has no tokenizer.</exception>
+    /// <exception cref="BackendException">The backend failed or ran out of memory.</exception>
+    /// <exception cref="NumericException">The model computed NaN or infinity.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    /// <exception cref="ObjectDisposedException">The model was disposed, before or meanwhile.</exception>
     public async Task<IReadOnlyList<RankedCandidate>> RankAsync(RankRequest request,
         CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(request);
+        CheckChoice(nameof(request.Mode), request.Mode);
         if (request.Candidates is not { Count: > 0 })
         {
             throw new RequestException(nameof(request.Candidates), "is empty, expected at least one text");
@@ -288,7 +378,8 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         }
     }
 
-    /// <inheritdoc cref="Dispose"/>
+    /// <summary>As <see cref="Dispose"/>, without keeping the caller's thread while a running step ends.</summary>
+    /// <returns>Ends when everything is released.</returns>
     public ValueTask DisposeAsync() => new(Task.Run(Dispose));
 
     /// <summary>Waits for the work, but not for the engine to notice that it was cancelled.</summary>
@@ -336,6 +427,7 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         {
             throw new RequestException("Prompt", "is null, expected a text (it may be empty)");
         }
+        CheckChoice("Guidance", guidance);
         if (guidance == Guidance.On && !Info.HasGuidance)
         {
             throw new RequestException("Guidance", "is on, but the model has no SAM adapters; load them with " +
@@ -427,6 +519,15 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
         {
             throw new RequestException(option, $"has a text of {text.Length} characters; the model's context of " +
                 $"{_weights.Config.Llm.MaxPositions} tokens holds at most {most}");
+        }
+    }
+
+    private static void CheckChoice<T>(string option, T value)
+        where T : struct, Enum
+    {
+        if (!Enum.IsDefined(value))
+        {
+            throw new RequestException(option, $"is {value}, expected {string.Join(", ", Enum.GetNames<T>())}");
         }
     }
 

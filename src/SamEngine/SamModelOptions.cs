@@ -4,7 +4,7 @@ namespace SamEngine;
 /// <summary>How <see cref="SamModel.LoadAsync"/> opens a model and what it may use.</summary>
 public sealed record SamModelOptions
 {
-    /// <summary>Where to compute. Default: the native CPU backend.</summary>
+    /// <summary>Where to compute. Without a <see cref="BackendProvider"/>: on the processor.</summary>
     public BackendChoice Backend { get; init; } = BackendChoice.Auto;
 
     /// <summary>A backend from a package of its own, such as <c>IlgpuProvider</c> of SamEngine.Ilgpu; null leaves the choice to
@@ -46,9 +46,10 @@ public sealed record SamModelOptions
 /// <summary>A kind of backend.</summary>
 public enum BackendChoice
 {
-    /// <summary><see cref="SamModelOptions.BackendProvider"/>'s, else the native CPU backend.</summary>
+    /// <summary><see cref="SamModelOptions.BackendProvider"/>'s; without a provider the native CPU backend, even where there is a
+    /// GPU. (The command's <c>--backend auto</c> does look for one: it has the providers.)</summary>
     Auto,
 
-    /// <summary>The native CPU backend.</summary>
+    /// <summary>The native CPU backend; a <see cref="SamModelOptions.BackendProvider"/> beside it is an error.</summary>
     Cpu,
 }

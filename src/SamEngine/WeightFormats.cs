@@ -21,12 +21,16 @@ public sealed record WeightFormats
     public int GroupSize { get; init; } = QuantizedLayout.DefaultGroupSize;
 
     /// <summary>The same format for every part.</summary>
+    /// <param name="format">The format.</param>
+    /// <returns>Formats with the default group size.</returns>
     public static WeightFormats All(WeightFormat format) => new() { Vision = format, QFormer = format, Llm = format };
 
     /// <inheritdoc cref="All"/>
     public static implicit operator WeightFormats(WeightFormat format) => All(format);
 
     /// <summary>Reads <c>q4</c> or <c>vision=q8,qformer=bf16,llm=q4</c>; parts that are not named stay as stored.</summary>
+    /// <param name="text">What to read.</param>
+    /// <returns>The formats, with the default group size.</returns>
     /// <exception cref="RequestException">Neither of these.</exception>
     public static WeightFormats Parse(string text)
     {

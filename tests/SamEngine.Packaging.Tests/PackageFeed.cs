@@ -12,8 +12,8 @@ public sealed class PackageFeed : IAsyncLifetime
     private readonly TempFolder _folder = new();
     private TinyModel _model = null!;
 
-    /// <summary>Version of all packages in the feed.</summary>
-    public string Version { get; } = $"0.0.1-test-{Guid.NewGuid():N}";
+    /// <summary>Version of all packages in the feed; a stable one, which is what users get without asking for it.</summary>
+    public string Version { get; } = $"0.0.{Random.Shared.Next(1, int.MaxValue)}";
 
     /// <summary>The feed; <c>nuget.config</c> beside it names it.</summary>
     public string Folder => _folder["feed"];
@@ -26,6 +26,11 @@ public sealed class PackageFeed : IAsyncLifetime
 
     /// <summary>Picture files.</summary>
     public IReadOnlyList<string> Pictures { get; private set; } = [];
+
+    /// <summary>Where NuGet keeps the packages that builds on this machine have used; as a source it has everything that the
+    /// engine depends on.</summary>
+    public static string Cache { get; } = Environment.GetEnvironmentVariable("NUGET_PACKAGES") is { Length: > 0 } set ? set
+        : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "packages");
 
     /// <inheritdoc/>
     public async ValueTask InitializeAsync()
@@ -44,11 +49,9 @@ public sealed class PackageFeed : IAsyncLifetime
     /// <inheritdoc/>
     public ValueTask DisposeAsync()
     {
-        string cache = Environment.GetEnvironmentVariable("NUGET_PACKAGES") is { Length: > 0 } set ? set
-            : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "packages");
         foreach (string package in (string[])["samengine", "samengine.cuda"])
         {
-            string mine = Path.Combine(cache, package, Version);
+            string mine = Path.Combine(Cache, package, Version);
             if (Directory.Exists(mine))
             {
                 Directory.Delete(mine, recursive: true);
@@ -71,8 +74,12 @@ public sealed class PackageFeed : IAsyncLifetime
     }
 
     /// <summary>Runs a dotnet command.</summary>
-    public static Task<ProcessResult> TryDotnetAsync(string folder, params string[] arguments) => ProcessRun.RunAsync("dotnet", arguments, folder,
-        new Dictionary<string, string>
+    public static Task<ProcessResult> TryDotnetAsync(string folder, params string[] arguments) => RunAsync("dotnet", folder, arguments);
+
+    /// <summary>Runs a program that runs dotnet; <paramref name="environment"/> comes on top.</summary>
+    public static Task<ProcessResult> RunAsync(string program, string folder, IEnumerable<string> arguments,
+        params (string Name, string Value)[] environment) => ProcessRun.RunAsync(program, arguments, folder,
+        new Dictionary<string, string>(environment.Select(e => KeyValuePair.Create(e.Name, e.Value)))
         {
             ["MSBUILDDISABLENODEREUSE"] = "1",
             ["DOTNET_CLI_TELEMETRY_OPTOUT"] = "1",

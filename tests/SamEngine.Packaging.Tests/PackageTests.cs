@@ -1,4 +1,5 @@
 using System.IO.Compression;
+using System.Text.RegularExpressions;
 using System.Xml.Linq;
 using SamEngine.Testing;
 using Xunit;
@@ -6,7 +7,7 @@ using Xunit;
 namespace SamEngine.Packaging.Tests;
 
 /// <summary>What users install: packages from a feed, in applications outside this repository.</summary>
-public sealed class PackageTests(PackageFeed feed)
+public sealed partial class PackageTests(PackageFeed feed)
 {
     private const string NativeLibrary = "libsamengine_cpu.so";
 
@@ -24,6 +25,20 @@ public sealed class PackageTests(PackageFeed feed)
         Assert.Equal("MIT", Text("license"));
         Assert.Equal("README.md", Text("readme"));
         Assert.NotEmpty(Text("description"));
+        Assert.Contains("vision-language", Text("tags").Split(' '));
+    }
+
+    [Theory]
+    [InlineData("SamEngine")]
+    [InlineData("SamEngine.Cuda")]
+    [InlineData("SamEngine.Ilgpu")]
+    public void The_page_of_a_package_needs_no_file_of_the_repository(string id)
+    {
+        using var package = ZipFile.OpenRead(Path.Combine(feed.Folder, $"{id}.{feed.Version}.nupkg"));
+        using var page = new StreamReader(package.GetEntry("README.md")!.Open());
+        string text = page.ReadToEnd();
+        Assert.StartsWith("# SamEngine", text, StringComparison.Ordinal);
+        Assert.All(LinkTarget().Matches(text), link => Assert.StartsWith("https://", link.Groups[1].Value, StringComparison.Ordinal));
     }
 
     [Fact]
@@ -163,6 +178,9 @@ public sealed class PackageTests(PackageFeed feed)
         Assert.Empty(Directory.EnumerateFiles(output, "*.nupkg"));
         Assert.False(File.Exists(Path.Combine(output, "sam.dll")));
     }
+
+    [GeneratedRegex(@"\]\(([^)]*)\)")]
+    private static partial Regex LinkTarget();
 
     private const string Prompt = "Sum up the common factor in these pictures.";
 

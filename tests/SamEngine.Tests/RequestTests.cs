@@ -167,6 +167,25 @@ public sealed class RequestTests(RequestTests.Loaded loaded) : IClassFixture<Req
     }
 
     [Fact]
+    public async Task Choices_that_do_not_exist_are_refused()
+    {
+        var guidance = await Assert.ThrowsAsync<RequestException>(() => Model.DescribeToEndAsync(Good with { Guidance = (Guidance)77 }));
+        Assert.Equal("Guidance: is 77, expected Auto, On, Off", guidance.Message);
+        var mode = await Assert.ThrowsAsync<RequestException>(() => Model.RankAsync(new RankRequest
+        {
+            Images = Good.Images,
+            Prompt = Prompt,
+            Candidates = ["a dog"],
+            Mode = (RankingMode)7,
+        }));
+        Assert.Equal("Mode", mode.Option);
+        var backend = await Assert.ThrowsAsync<RequestException>(() =>
+            SamModel.LoadAsync(loaded.Tiny.Folder, new SamModelOptions { Backend = (BackendChoice)9 }));
+        Assert.Equal("Backend", backend.Option);
+        await AssertServes();
+    }
+
+    [Fact]
     public async Task A_broken_picture_is_named_by_its_place()
     {
         var broken = SamImage.FromBytes(new byte[] { 1, 2, 3 }, "broken.png");

@@ -59,6 +59,34 @@ public sealed class SamModelTests : IDisposable
     }
 
     [Fact]
+    public async Task Paths_are_pictures_however_they_are_given()
+    {
+        using var model = await SamModel.LoadAsync(_tiny.Folder);
+        using var folder = new TempFolder();
+        string[] paths = PictureFiles.Write(folder.Path, 2);
+        var options = new GenerationOptions { MaxLength = 6 };
+        async Task<string> Text(IAsyncEnumerable<DescribePiece> pieces) => string.Concat(await pieces.Select(p => p.Text).ToListAsync());
+        string expected = await Text(model.DescribeAsync(new DescribeRequest
+        {
+            Images = [.. paths.Select(SamImage.FromFile)],
+            Prompt = Prompt,
+            Options = options,
+        }));
+        Assert.NotEmpty(expected);
+        Assert.Equal(expected, await Text(model.DescribeAsync(paths, Prompt, options)));
+        Assert.Equal(expected, await Text(model.DescribeAsync(paths.Where(p => p.Length > 0), Prompt, options)));
+        Assert.Equal(expected, await Text(model.DescribeAsync([paths[0], paths[1]], Prompt, options)));
+        Assert.Equal(expected, await Text(model.DescribeAsync([paths[0], SamImage.FromFile(paths[1])], Prompt, options)));
+        Assert.Throws<ArgumentNullException>(() => model.DescribeAsync((IEnumerable<string>)null!, Prompt));
+        foreach (var pieces in (IAsyncEnumerable<DescribePiece>[])[
+            model.DescribeAsync((string[])[paths[0], null!], Prompt), model.DescribeAsync([paths[0], (string)null!], Prompt)])
+        {
+            var error = await Assert.ThrowsAsync<RequestException>(() => Text(pieces));
+            Assert.Contains("picture 1 is null", error.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public async Task A_stop_string_ends_the_text_before_it()
     {
         using var model = await SamModel.LoadAsync(_tiny.Folder);

@@ -71,6 +71,8 @@ internal static class CudaLibrary
 
     public static string VersionText(int version) => $"{version / 1000}.{version % 1000 / 10}";
 
+    private static string? Set => Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } set ? set : null;
+
     private static string? Load()
     {
         foreach (string name in Names())
@@ -86,6 +88,11 @@ internal static class CudaLibrary
                 Tried.Add(new LibraryProbe(name, e is DllNotFoundException && !File.Exists(name) ? "not found" : e.Message));
             }
         }
+        if (_handle == 0 && Set is not null)
+        {
+            return $"there is no CUDA driver where {Variable} points ({Tried[^1].Path}: {Tried[^1].Outcome}); correct the variable " +
+                "or unset it, or compute with --backend cpu";
+        }
         if (_handle == 0)
         {
             return $"there is no CUDA driver (tried {string.Join(", ", Tried.Select(p => p.Path))}); install NVIDIA's driver " +
@@ -99,7 +106,8 @@ internal static class CudaLibrary
     {
         if (!Has(nameof(CudaDriver.cuDriverGetVersion)) || !Has(nameof(CudaDriver.cuGetErrorName)))
         {
-            return $"{Tried[^1].Path} is not a CUDA driver: it has no {nameof(CudaDriver.cuDriverGetVersion)}";
+            return $"{Tried[^1].Path} is not a CUDA driver: it has no {nameof(CudaDriver.cuDriverGetVersion)}" +
+                (Set is null ? "" : $"; {Variable} points there");
         }
         int version;
         CudaErrors.Check(CudaDriver.cuDriverGetVersion(&version));
@@ -120,7 +128,7 @@ internal static class CudaLibrary
 
     private static IEnumerable<string> Names()
     {
-        if (Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } set)
+        if (Set is { } set)
         {
             // An explicit choice is the only candidate: another file in its place would be a silent fallback.
             return [Path.GetFullPath(set)];

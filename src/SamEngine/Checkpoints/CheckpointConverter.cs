@@ -52,7 +52,13 @@ public static class CheckpointConverter
 {
     private const int PieceElements = 1 << 20;
 
-    /// <summary>Converts; returns notes a user should see.</summary>
+    /// <summary>Converts.</summary>
+    /// <param name="options">What, whereto and how.</param>
+    /// <param name="progress">Told of every tensor.</param>
+    /// <param name="cancellation">Stops between pieces of tensors; nothing is left behind.</param>
+    /// <returns>Notes a user should see.</returns>
+    /// <exception cref="RequestException">The options do not go together.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
     /// <exception cref="CheckpointException">An input is not what it should be; nothing is left behind.</exception>
     public static IReadOnlyList<string> Convert(ConvertOptions options, IProgress<ConvertProgress>? progress = null,
         CancellationToken cancellation = default)

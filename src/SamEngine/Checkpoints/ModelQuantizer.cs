@@ -34,7 +34,12 @@ public static class ModelQuantizer
 {
     private const string JournalName = "quantize.journal";
 
-    /// <summary>Quantizes; returns notes a user should see.</summary>
+    /// <summary>Quantizes.</summary>
+    /// <param name="options">What, whereto and how.</param>
+    /// <param name="progress">Told of every tensor.</param>
+    /// <param name="cancellation">Stops between tensors; the same call goes on from there.</param>
+    /// <returns>Notes a user should see.</returns>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
     /// <exception cref="CheckpointException">The source is not a model, or the output can't be written.</exception>
     /// <exception cref="RequestException">The weights asked for can't be made of what the source stores.</exception>
     public static IReadOnlyList<string> Quantize(QuantizeOptions options, IProgress<ConvertProgress>? progress = null,

@@ -17,6 +17,9 @@ public static class QuantizationError
 {
     /// <summary>Every quantised matrix of <paramref name="quantized"/> against <paramref name="original"/>'s, in order of
     /// name.</summary>
+    /// <param name="original">The model folder that it was made of.</param>
+    /// <param name="quantized">The quantised model folder.</param>
+    /// <returns>An error for each quantised matrix, computed as it is asked for.</returns>
     /// <exception cref="CheckpointException">A folder is no model, or the two are not of the same shape.</exception>
     public static IEnumerable<MatrixError> Compare(string original, string quantized)
     {

@@ -61,6 +61,8 @@ public sealed record GenerationOptions
         int.MaxValue, bosTokenId: 1, eosTokenId: 2);
 
     /// <summary>These options, with <paramref name="defaults"/> for what they leave null.</summary>
+    /// <param name="defaults">What counts where these say nothing.</param>
+    /// <returns>New options; null is left where both are.</returns>
     public GenerationOptions Over(GenerationOptions defaults)
     {
         ArgumentNullException.ThrowIfNull(defaults);

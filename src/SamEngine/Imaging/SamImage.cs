@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using SamEngine.Imaging;
 
 namespace SamEngine;
@@ -42,6 +43,9 @@ public sealed class SamImage
     internal RawPixels? Pixels { get; }
 
     /// <summary>A picture in a file.</summary>
+    /// <param name="path">Its path; errors call the picture so.</param>
+    /// <returns>The picture, not read yet.</returns>
+    /// <exception cref="ArgumentException"><paramref name="path"/> is null or empty.</exception>
     public static SamImage FromFile(string path)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -52,6 +56,8 @@ public sealed class SamImage
     /// <see cref="ImageLimits.MaxFileBytes"/>, and kept from then on; the caller disposes the stream, after that use.</summary>
     /// <param name="stream">A readable stream; it need not seek.</param>
     /// <param name="name">What errors call the picture; "stream" when null.</param>
+    /// <returns>The picture, not read yet.</returns>
+    /// <exception cref="ArgumentNullException"><paramref name="stream"/> is null.</exception>
     public static SamImage FromStream(Stream stream, string? name = null)
     {
         ArgumentNullException.ThrowIfNull(stream);
@@ -63,6 +69,7 @@ public sealed class SamImage
     /// <summary>An encoded picture in memory, which must not change until the request has ended.</summary>
     /// <param name="encoded">The bytes of a picture file.</param>
     /// <param name="name">What errors call the picture; its length when null.</param>
+    /// <returns>The picture, not decoded yet.</returns>
     public static SamImage FromBytes(ReadOnlyMemory<byte> encoded, string? name = null)
     {
         name ??= FormattableString.Invariant($"{encoded.Length} bytes");
@@ -79,6 +86,7 @@ public sealed class SamImage
     /// <param name="format">Order of a pixel's bytes.</param>
     /// <param name="stride">Bytes from one row to the next; 0 when rows follow each other directly.</param>
     /// <param name="name">What errors call the picture; its size when null.</param>
+    /// <returns>The picture.</returns>
     /// <exception cref="RequestException">The size, the stride and the length of the memory do not fit each other.</exception>
     public static SamImage FromPixels(
         ReadOnlyMemory<byte> pixels,
@@ -116,8 +124,12 @@ public sealed class SamImage
             new RawPixels(pixels, width, height, format, stride));
     }
 
-    /// <summary>A picture in a file.</summary>
-    public static implicit operator SamImage(string path) => FromFile(path);
+    /// <summary>A picture in a file, as <see cref="FromFile"/> makes it.</summary>
+    /// <param name="path">Its path.</param>
+    /// <returns>The picture, not read yet; null for null, which a request reports with its position.</returns>
+    /// <exception cref="ArgumentException"><paramref name="path"/> is empty.</exception>
+    [return: NotNullIfNotNull(nameof(path))]
+    public static implicit operator SamImage?(string? path) => path is null ? null : FromFile(path);
 
     /// <inheritdoc/>
     public override string ToString() => Name;

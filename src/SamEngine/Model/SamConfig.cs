@@ -29,13 +29,20 @@ public sealed record SamConfig
 
     /// <summary>Reads a <c>config.json</c>; fields it does not state come from <paramref name="defaults"/>
     /// (the published values when null).</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="defaults">What counts where the file is silent.</param>
+    /// <returns>The dimensions, checked against each other.</returns>
     /// <exception cref="CheckpointException">Missing, not JSON, or stating something impossible.</exception>
     public static SamConfig Load(string path, SamConfig? defaults = null)
     {
         return Parse(SmallFile.Read(path, MostBytes), path, defaults);
     }
 
-    /// <summary>Parses the bytes of a <c>config.json</c>; <paramref name="path"/> is named in errors.</summary>
+    /// <summary>Parses the bytes of a <c>config.json</c>.</summary>
+    /// <param name="json">The file's bytes, UTF-8.</param>
+    /// <param name="path">The file, as errors name it.</param>
+    /// <param name="defaults">What counts where it is silent; the published values when null.</param>
+    /// <returns>The dimensions, checked against each other.</returns>
     /// <exception cref="CheckpointException">Not JSON, or stating something impossible.</exception>
     public static SamConfig Parse(ReadOnlyMemory<byte> json, string path, SamConfig? defaults = null)
     {
@@ -64,6 +71,7 @@ public sealed record SamConfig
     }
 
     /// <summary>Writes the form that <see cref="Load"/> reads.</summary>
+    /// <param name="stream">Receives UTF-8.</param>
     public void Write(Stream stream)
     {
         using var json = new Utf8JsonWriter(stream, new JsonWriterOptions { Indented = true });
@@ -80,6 +88,7 @@ public sealed record SamConfig
     }
 
     /// <summary>Checks that the parts fit each other.</summary>
+    /// <param name="path">The file, as errors name it.</param>
     /// <exception cref="CheckpointException">They do not; the message names the fields.</exception>
     public void Validate(string path)
     {
@@ -232,7 +241,9 @@ public sealed record QFormerConfig
     /// <summary>Width of a head.</summary>
     public int HeadDim => HiddenSize / Heads;
 
-    /// <summary>Whether this layer attends to the vision features.</summary>
+    /// <summary>Whether a layer attends to the vision features.</summary>
+    /// <param name="layer">Its number, from 0.</param>
+    /// <returns>True where it does.</returns>
     public bool HasCrossAttention(int layer) => layer % CrossAttentionFrequency == 0;
 
     internal static QFormerConfig Parse(ConfigSection s, QFormerConfig d)

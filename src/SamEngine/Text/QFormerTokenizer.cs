@@ -67,6 +67,8 @@ public sealed class QFormerTokenizer : TokenizerBase
     public int DecTokenId { get; }
 
     /// <summary>Loads a <c>vocab.txt</c>: one piece a line, UTF-8.</summary>
+    /// <param name="path">The file.</param>
+    /// <returns>The tokenizer.</returns>
     /// <exception cref="CheckpointException">Missing, not UTF-8, or without the special tokens.</exception>
     public static QFormerTokenizer Load(string path)
     {
@@ -86,6 +88,9 @@ public sealed class QFormerTokenizer : TokenizerBase
 
     /// <summary>The instruction as the Q-Former reads it: <c>[CLS]</c>, the last <paramref name="maxLength"/> - 2 pieces,
     /// <c>[SEP]</c>.</summary>
+    /// <param name="text">The instruction.</param>
+    /// <param name="maxLength">Most ids, at least 2.</param>
+    /// <returns>The ids.</returns>
     public int[] EncodeInstruction(string text, int maxLength = 128)
     {
         ArgumentNullException.ThrowIfNull(text);

@@ -79,10 +79,14 @@ public sealed class VicunaTokenizer : TokenizerBase
     public int EosTokenId { get; } = 2;
 
     /// <summary>Loads a SentencePiece <c>tokenizer.model</c>.</summary>
+    /// <param name="path">The file.</param>
+    /// <returns>The tokenizer.</returns>
     /// <exception cref="CheckpointException">Missing, damaged, or not a BPE model like LLaMA's.</exception>
     public static VicunaTokenizer Load(string path) => new(SentencePieceModel.Load(path), path);
 
     /// <summary>The ids of a prompt, start id first.</summary>
+    /// <param name="text">The prompt.</param>
+    /// <returns>Its ids, at least the start id.</returns>
     public int[] EncodePrompt(string text)
     {
         ArgumentNullException.ThrowIfNull(text);
@@ -90,6 +94,8 @@ public sealed class VicunaTokenizer : TokenizerBase
     }
 
     /// <summary>The ids of a text, without a start id.</summary>
+    /// <param name="text">The text.</param>
+    /// <returns>Its ids.</returns>
     public int[] EncodeText(string text)
     {
         var tokens = new List<EncodedToken>();
@@ -97,7 +103,10 @@ public sealed class VicunaTokenizer : TokenizerBase
         return [.. tokens.Select(t => t.Id)];
     }
 
-    /// <summary>Ids to text. Skipping special tokens removes ids 2 and <c>[PAD]</c>.</summary>
+    /// <summary>Ids to text.</summary>
+    /// <param name="ids">The ids.</param>
+    /// <param name="skipSpecialTokens">Leave out ids 2 and <c>[PAD]</c>.</param>
+    /// <returns>The text.</returns>
     public string Decode(IEnumerable<int> ids, bool skipSpecialTokens)
     {
         ArgumentNullException.ThrowIfNull(ids);
