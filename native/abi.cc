@@ -194,9 +194,7 @@ int32_t QuantizedLinear(sam_context* c, const sam_view* x, const sam_weight* w, 
                         int most_threads) {
   int64_t rows = RowCount(x);
   int64_t groups = (w->columns + w->group_size - 1) / w->group_size;
-  // An odd number of cache lines: rows a power of two apart would share the cache's sets.
-  int64_t columns = ((groups * w->group_size + 63) / 64 | 1) * 64;
-  size_t codes = Align(rows * columns), per_group = Align(rows * groups * 4);
+  size_t codes = Align(rows * groups * w->group_size), per_group = Align(rows * groups * 4);
   std::lock_guard<std::mutex> lock(c->rows_mutex);
   uint8_t* memory = RowsMemory(c, codes + 2 * per_group);
   if (!memory) return SAM_OUT_OF_MEMORY;
@@ -204,24 +202,26 @@ int32_t QuantizedLinear(sam_context* c, const sam_view* x, const sam_weight* w, 
                                reinterpret_cast<float*>(memory + codes),
                                reinterpret_cast<int32_t*>(memory + codes + per_group),
                                rows,
-                               columns,
                                groups,
                                w->group_size};
   int32_t status = Run(c, c->kernels.quantize_rows, sam::QuantizeRowsArgs{x, quantized}, rows,
-                       RowGrain(c, rows, columns / 4));
+                       RowGrain(c, rows, w->columns / 4));
   if (status != SAM_OK) return status;
   int64_t blocks = 0;
   for (int32_t p = 0; p < w->part_count; p++)
     blocks += (w->parts[p].rows + sam::kBlockRows - 1) / sam::kBlockRows;
-  Blocks row_blocks(rows, 256, 1);
-  // A few pieces per thread, none too small: a piece should take some microseconds. Multiples of every panel.
-  int64_t pieces = c->pool.threads() * 8;
-  int64_t least = 131072 / (columns * sam::kBlockRows * row_blocks.length);
-  int64_t piece = std::max(least, blocks * row_blocks.count / pieces);
-  piece = (piece + 12) / 12 * 12;
-  sam::QuantizedLinearArgs args{quantized, w, epilogue, row_blocks.length, row_blocks.count, piece};
-  return Run(c, c->kernels.quantized_linear, args, row_blocks.count * ((blocks + piece - 1) / piece), 1,
-             row_blocks.length * sam::kPanelBlocks * sam::kBlockRows * (int64_t)sizeof(float), most_threads);
+  int64_t panels = (blocks + sam::kPanelBlocks - 1) / sam::kPanelBlocks;
+  // All of the vision encoder's 257 rows share a reading of the weights; sums and codes fit the second cache.
+  Blocks row_blocks(rows, 264, 1);
+  // A few pieces per thread, none too small: a piece should take some microseconds.
+  int64_t pieces = std::min<int64_t>(c->pool.threads() * 8, panels * w->columns * row_blocks.length / 2048);
+  pieces = std::max<int64_t>(1, std::min(pieces, panels));
+  if (panels <= 2 * pieces) pieces = panels;
+  sam::QuantizedLinearArgs args{quantized, w, epilogue, row_blocks.length, row_blocks.count, pieces};
+  return Run(
+      c, c->kernels.quantized_linear, args, row_blocks.count * pieces, 1,
+      sam::kStretchBytes + row_blocks.length * sam::kPanelBlocks * sam::kBlockRows * (int64_t)sizeof(float),
+      most_threads);
 }
 
 int32_t Bf16Linear(sam_context* c, const sam_view* x, const sam_weight* w, const sam::Epilogue& epilogue,
@@ -342,9 +342,13 @@ SAM_API int32_t sam_cpu_extract_patches(sam_context* c, const sam_view* pixels, 
 SAM_API int32_t sam_cpu_attention(sam_context* c, const sam_view* q, const sam_view* k, const sam_view* v,
                                   int32_t heads, float scale, const sam_view* y,
                                   const sam_view* probabilities) {
-  int64_t blocks = (q->rows + sam::kAttentionRows - 1) / sam::kAttentionRows;
-  return Run(c, c->kernels.attention, sam::AttentionArgs{q, k, v, y, probabilities, heads, scale},
-             q->batch * heads * blocks, 1, sam::AttentionScratch(k->rows, q->columns / heads));
+  // Keys are transposed once a piece: no more pieces than keep every thread busy.
+  int64_t alike = (int64_t)q->batch * heads;
+  Blocks blocks(q->rows, std::max<int64_t>(1, q->rows * alike / (c->pool.threads() * 4)),
+                sam::kAttentionRows);
+  return Run(c, c->kernels.attention,
+             sam::AttentionArgs{q, k, v, y, probabilities, heads, scale, blocks.length}, alike * blocks.count,
+             1, sam::AttentionScratch(k->rows, q->columns / heads));
 }
 
 SAM_API int32_t sam_cpu_group_pool(sam_context* c, const sam_view* features, const float* weight,
@@ -369,7 +373,8 @@ SAM_API int32_t sam_cpu_paged_attention(sam_context* c, const sam_view* q, const
   int64_t pieces = (int64_t)q->rows * heads;
   return Run(c, c->kernels.paged_attention,
              sam::PagedAttentionArgs{q, y, cache, layout, layer, heads, longest, scale}, pieces,
-             std::max<int64_t>(4, pieces / (c->pool.threads() * 8)), sam::PagedScoreStride(longest) * 4 * 4);
+             std::max<int64_t>(4, pieces / (c->pool.threads() * 8)),
+             sam::PagedScratch(q->rows, longest, cache->head_dim));
 }
 
 SAM_API int32_t sam_cpu_copy_kv_blocks(sam_context*, const sam_kv_cache* cache, const int32_t* pairs,

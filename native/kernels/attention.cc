@@ -1,8 +1,8 @@
 // Multi-head attention: dense (vision, Q-Former) and causal over the paged cache (language model), and the
-// rotary embedding that feeds the latter. Dense: keys are transposed and values packed once for a block of
-// rows; both products keep tiles of six rows in registers. Paged: per row, scores by dot products (lanes
-// along the head, simd.h). Softmax in fp32, then the weighted sum of the values key by key, so a row's result
-// does not depend on its neighbours.
+// rotary embedding that feeds the latter. Dense: keys are transposed and values packed once for a piece's
+// rows; both products keep tiles of six rows in registers, several tiles for one block of keys in the first
+// cache. Paged: per row, scores by dot products (lanes along the head, simd.h). Softmax in fp32, then the
+// weighted sum of the values key by key, so a row's result does not depend on its neighbours.
 #include "kernels.h"
 #include "simd.h"
 
@@ -18,32 +18,37 @@ SAM_INLINE float DotRow(const float* a, const float* b, int d) {
   return Sum(sum);
 }
 
+// exp(x), and 0 where products with it would be subnormal, which some processors compute by a slow detour.
+SAM_INLINE V ExpOrZero(V x) { return Larger(Set(-75.0f), x, Zero(), Exp(x)); }
+
 // scores[0..n) -> softmax(scale * scores).
 SAM_INLINE void Softmax(float* scores, int n, float scale) {
+  int whole = n / 16 * 16;
+  V by = Set(scale);
   V largest = Set(-__builtin_inff());
-  for (int i = 0; i < n; i += 16) {
-    V s = Load(scores + i, n - i) * Set(scale);
-    Store(scores + i, s, n - i);
-    if (n - i >= 16) {
-      largest = Max(largest, s);
-    } else {
-      for (int j = i; j < n; j++) largest = Max(largest, Set(scores[j]));
-    }
+  for (int i = 0; i < whole; i += 16) {
+    V s = Load(scores + i) * by;
+    Store(scores + i, s);
+    largest = Max(largest, s);
+  }
+  for (int i = whole; i < n; i++) {
+    scores[i] *= scale;
+    largest = Max(largest, Set(scores[i]));
   }
   V top = Set(MaxOf(largest));
   V total = Zero();
-  for (int i = 0; i < n; i += 16) {
-    V e = Exp(Load(scores + i, n - i) - top);
-    if (n - i < 16) {
-      float part[16];
-      Store(part, e);
-      e = Load(part, n - i);
-    }
-    Store(scores + i, e, n - i);
+  for (int i = 0; i < whole; i += 16) {
+    V e = ExpOrZero(Load(scores + i) - top);
+    Store(scores + i, e);
     total = total + e;
   }
-  V inverse = Set(1.0f / Sum(total));
-  for (int i = 0; i < n; i += 16) Store(scores + i, Load(scores + i, n - i) * inverse, n - i);
+  if (whole < n) {
+    Store(scores + whole, ExpOrZero(Load(scores + whole, n - whole) - top), n - whole);
+    total = total + Load(scores + whole, n - whole);
+  }
+  float inverse = 1.0f / Sum(total);
+  for (int i = 0; i < whole; i += 16) Store(scores + i, Load(scores + i) * Set(inverse));
+  for (int i = whole; i < n; i++) scores[i] = scores[i] * inverse;
 }
 
 // y[0..d) = sum over keys of p[key] * value(key), in the order of the keys, from the first; what is in front
@@ -144,13 +149,14 @@ constexpr int kTileRows = 6;
 // With six rows: all sums and the factors of a step fit in the registers.
 constexpr int kTileParts = kPartLanes == 16 ? 4 : 2;
 
-// y[r][0..P parts) = sum over i < n, in order, of a[r][i] * b[i][0..P parts).
+// y[r][0..P parts) = sum over i < n, in order, of a[r][i] * b[i][0..P parts); `more`: goes on from what is in
+// y.
 template <int R, int P>
 SAM_INLINE void TileProduct(const float* a, int64_t a_row, const float* b, int64_t b_row, int n, float* y,
-                            int64_t y_row) {
+                            int64_t y_row, bool more) {
   Part sum[R][P];
   for (int r = 0; r < R; r++)
-    for (int p = 0; p < P; p++) sum[r][p] = ZeroPart();
+    for (int p = 0; p < P; p++) sum[r][p] = more ? LoadPart(y + r * y_row + p * kPartLanes) : ZeroPart();
   for (int i = 0; i < n; i++) {
     Part factor[P];
     for (int p = 0; p < P; p++) factor[p] = LoadPart(b + i * b_row + p * kPartLanes);
@@ -166,36 +172,77 @@ SAM_INLINE void TileProduct(const float* a, int64_t a_row, const float* b, int64
 // The same for a width of any number of parts.
 template <int R>
 SAM_INLINE void RowsProduct(const float* a, int64_t a_row, const float* b, int64_t b_row, int n, float* y,
-                            int64_t y_row, int width) {
+                            int64_t y_row, int width, bool more) {
   int at = 0;
   for (; at + kTileParts * kPartLanes <= width; at += kTileParts * kPartLanes)
-    TileProduct<R, kTileParts>(a, a_row, b + at, b_row, n, y + at, y_row);
-  for (; at < width; at += kPartLanes) TileProduct<R, 1>(a, a_row, b + at, b_row, n, y + at, y_row);
+    TileProduct<R, kTileParts>(a, a_row, b + at, b_row, n, y + at, y_row, more);
+  if constexpr (kTileParts > 2)
+    for (; at + 2 * kPartLanes <= width; at += 2 * kPartLanes)
+      TileProduct<R, 2>(a, a_row, b + at, b_row, n, y + at, y_row, more);
+  for (; at < width; at += kPartLanes) TileProduct<R, 1>(a, a_row, b + at, b_row, n, y + at, y_row, more);
 }
 
-// panel[block][i][key of the block] = k[key][i]; zeros behind the last key.
-SAM_INLINE void TransposeKeys(const float* k, int64_t stride, int keys, int d, float* panel) {
-  for (int first = 0; first < keys; first += kKeyBlock, panel += kKeyBlock * d) {
-    int count = keys - first < kKeyBlock ? keys - first : (int)kKeyBlock;
-    const float* from = k + first * stride;
-    if (count < kKeyBlock) __builtin_memset(panel, 0, sizeof(float) * kKeyBlock * d);
-    int key = 0;
-    // Four by four, so that reading and writing are both in pieces of four.
-    for (; key + 4 <= count; key += 4) {
-      const float* row = from + key * stride;
-      int i = 0;
-      for (; i + 4 <= d; i += 4) {
-        float square[4][4];
-        for (int r = 0; r < 4; r++)
-          for (int c = 0; c < 4; c++) square[c][r] = row[r * stride + i + c];
-        for (int c = 0; c < 4; c++) __builtin_memcpy(panel + (i + c) * kKeyBlock + key, square[c], 16);
-      }
-      for (; i < d; i++)
-        for (int r = 0; r < 4; r++) panel[i * kKeyBlock + key + r] = row[r * stride + i];
-    }
-    for (; key < count; key++)
-      for (int i = 0; i < d; i++) panel[i * kKeyBlock + key] = from[key * stride + i];
+// tile<R>(row) for tiles of kTileRows rows and one of what is left.
+template <typename TileOf>
+SAM_INLINE void ForTiles(int rows, TileOf tile) {
+  int row = 0;
+  for (; row + kTileRows <= rows; row += kTileRows) tile.template operator()<kTileRows>(row);
+  switch (rows - row) {
+    case 5:
+      return tile.template operator()<5>(row);
+    case 4:
+      return tile.template operator()<4>(row);
+    case 3:
+      return tile.template operator()<3>(row);
+    case 2:
+      return tile.template operator()<2>(row);
+    case 1:
+      return tile.template operator()<1>(row);
   }
+}
+
+// to[c][r] = from[r][c] for sixteen rows and columns, of which `rows` and `columns` are there and count as
+// zero behind.
+SAM_INLINE void TransposeSquare(const float* from, int64_t from_row, int rows, int columns, float* to,
+                                int64_t to_row) {
+#if defined(__AVX512F__)
+  __m512 v[16], w[16];
+  for (int i = 0; i < 16; i++) v[i] = i < rows ? Load(from + i * from_row, columns).v : _mm512_setzero_ps();
+  for (int i = 0; i < 16; i += 2) {
+    w[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
+    w[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4)
+    for (int j = 0; j < 2; j++) {
+      v[i + 2 * j] = _mm512_shuffle_ps(w[i + j], w[i + j + 2], 0x44);
+      v[i + 2 * j + 1] = _mm512_shuffle_ps(w[i + j], w[i + j + 2], 0xee);
+    }
+  // v[4 q + c]: rows 4 q to 4 q + 3 of columns c, c + 4, c + 8 and c + 12, a quarter each.
+  for (int c = 0; c < 4; c++) {
+    __m512 low = _mm512_shuffle_f32x4(v[c], v[4 + c], 0x88),
+           low_odd = _mm512_shuffle_f32x4(v[c], v[4 + c], 0xdd);
+    __m512 high = _mm512_shuffle_f32x4(v[8 + c], v[12 + c], 0x88);
+    __m512 high_odd = _mm512_shuffle_f32x4(v[8 + c], v[12 + c], 0xdd);
+    w[c] = _mm512_shuffle_f32x4(low, high, 0x88);
+    w[4 + c] = _mm512_shuffle_f32x4(low_odd, high_odd, 0x88);
+    w[8 + c] = _mm512_shuffle_f32x4(low, high, 0xdd);
+    w[12 + c] = _mm512_shuffle_f32x4(low_odd, high_odd, 0xdd);
+  }
+#pragma GCC unroll 16
+  for (int c = 0; c < 16; c++)
+    if (c < columns) _mm512_storeu_ps(to + c * to_row, w[c]);
+#else
+  for (int c = 0; c < columns && c < 16; c++)
+    for (int r = 0; r < 16; r++) to[c * to_row + r] = r < rows ? from[r * from_row + c] : 0;
+#endif
+}
+
+// panel[block][i][key of the block] = k[key][i]; zeros behind the last key, up to a multiple of sixteen.
+SAM_INLINE void TransposeKeys(const float* k, int64_t stride, int keys, int d, float* panel) {
+  for (int key = 0; key < keys; key += 16)
+    for (int i = 0; i < d; i += 16)
+      TransposeSquare(k + key * stride + i, stride, keys - key, d - i,
+                      panel + key / kKeyBlock * kKeyBlock * d + i * kKeyBlock + key % kKeyBlock, kKeyBlock);
 }
 
 }  // namespace
@@ -205,18 +252,18 @@ void Attention(const void* args, int64_t begin, int64_t end, void* scratch) {
   int d = a->q->columns / a->heads;
   int rows = a->q->rows;
   int keys = a->k->rows;
-  int64_t blocks = (rows + kAttentionRows - 1) / kAttentionRows;
+  int64_t blocks = (rows + a->row_block - 1) / a->row_block;
   int64_t padded = (keys + kKeyBlock - 1) / kKeyBlock * kKeyBlock;
   int width = (d + 15) / 16 * 16;
   float* panel = (float*)scratch;
   float* values = panel + padded * d;
   float* scores = values + (int64_t)keys * width;
-  float* results = scores + kTileRows * padded;
+  float* results = scores + kAttentionRows * padded;
   for (int64_t piece = begin; piece < end; piece++) {
     int64_t batch = piece / (a->heads * blocks);
     int head = (int)(piece / blocks % a->heads);
-    int first = (int)(piece % blocks * kAttentionRows);
-    int last = first + kAttentionRows < rows ? first + (int)kAttentionRows : rows;
+    int first = (int)(piece % blocks * a->row_block);
+    int last = first + a->row_block < rows ? first + (int)a->row_block : rows;
     TransposeKeys(a->k->data + batch * a->k->batch_stride + (int64_t)head * d, a->k->row_stride, keys, d,
                   panel);
     const float* v = a->v->data + batch * a->v->batch_stride + (int64_t)head * d;
@@ -227,25 +274,33 @@ void Attention(const void* args, int64_t begin, int64_t end, void* scratch) {
     }
     const float* q = a->q->data + batch * a->q->batch_stride + (int64_t)head * d;
     float* y = a->y->data + batch * a->y->batch_stride + (int64_t)head * d;
-    auto tile = [&]<int R>(int row) {
-      for (int64_t key = 0; key < padded; key += kKeyBlock)
-        RowsProduct<R>(q + row * a->q->row_stride, a->q->row_stride, panel + key * d, kKeyBlock, d,
-                       scores + key, padded, kKeyBlock);
-      for (int r = 0; r < R; r++) Softmax(scores + r * padded, keys, a->scale);
-      RowsProduct<R>(scores, padded, values, width, keys, results, width, width);
-      for (int r = 0; r < R; r++) {
-        __builtin_memcpy(y + (row + r) * a->y->row_stride, results + r * width, (size_t)d * 4);
+    // Some tiles of rows while a block of keys or values is in the first cache.
+    for (; first < last; first += (int)kAttentionRows) {
+      int count = last - first < kAttentionRows ? last - first : (int)kAttentionRows;
+      for (int key = 0; key < keys; key += kKeyBlock) {
+        int some = keys - key < kKeyBlock ? (keys - key + 15) / 16 * 16 : (int)kKeyBlock;
+        ForTiles(count, [&]<int R>(int r) {
+          RowsProduct<R>(q + (first + r) * a->q->row_stride, a->q->row_stride, panel + (int64_t)key * d,
+                         kKeyBlock, d, scores + r * padded + key, padded, some, false);
+        });
+      }
+      for (int r = 0; r < count; r++) Softmax(scores + r * padded, keys, a->scale);
+      for (int key = 0; key < keys; key += kKeyBlock) {
+        int some = keys - key < kKeyBlock ? keys - key : (int)kKeyBlock;
+        ForTiles(count, [&]<int R>(int r) {
+          RowsProduct<R>(scores + r * padded + key, padded, values + (int64_t)key * width, width, some,
+                         results + r * width, width, width, key > 0);
+        });
+      }
+      for (int r = 0; r < count; r++) {
+        __builtin_memcpy(y + (first + r) * a->y->row_stride, results + r * width, (size_t)d * 4);
         if (a->probabilities) {
           float* p = a->probabilities->data + (batch * a->heads + head) * a->probabilities->batch_stride +
-                     (row + r) * a->probabilities->row_stride;
+                     (first + r) * a->probabilities->row_stride;
           __builtin_memcpy(p, scores + r * padded, (size_t)keys * 4);
         }
       }
-    };
-    int row = first;
-    for (; row + kTileRows <= last; row += kTileRows) tile.template operator()<kTileRows>(row);
-    for (; row + 2 <= last; row += 2) tile.template operator()<2>(row);
-    for (; row < last; row++) tile.template operator()<1>(row);
+    }
   }
 }
 
@@ -289,9 +344,14 @@ void PagedAttention(const void* args, int64_t begin, int64_t end, void* scratch)
   int64_t rows = a->q->rows;
   int64_t stride = PagedScoreStride(a->max_context);
   float* scores = (float*)scratch;
+  // Keys and values of a head and sequence, copied together for the rows [row, packed_end) of this piece.
+  float* packed_keys = scores + kSharedRows * stride;
+  float* packed_values = packed_keys + (int64_t)a->max_context * d;
+  int64_t packed_end = 0;
   for (int64_t piece = begin; piece < end;) {
     int head = (int)(piece / rows);
     int64_t row = piece % rows;
+    if (row == 0) packed_end = 0;
     int count = row + kSharedRows <= rows && piece + kSharedRows <= end ? kSharedRows : 1;
     const int32_t* table[kSharedRows];
     const float* q[kSharedRows];
@@ -320,23 +380,44 @@ void PagedAttention(const void* args, int64_t begin, int64_t end, void* scratch)
     auto place = [&](int r, int key) {
       return ((int64_t)table[r][key / block_size] * block_size + key % block_size) * width + shift;
     };
+    if (row >= packed_end) {
+      int of = 0;
+      while (layout->row_starts[of + 1] <= row) of++;
+      int64_t last = row + (end - piece) < rows ? row + (end - piece) : rows;
+      if (layout->row_starts[of + 1] < last) last = layout->row_starts[of + 1];
+      if (last - row >= kPackedRows) {
+        packed_end = last;
+        int most = 0;
+        for (int64_t r = row; r < last; r++)
+          if (layout->positions[r] >= most) most = layout->positions[r] + 1;
+        for (int key = 0; key < most; key++) {
+          __builtin_memcpy(packed_keys + (int64_t)key * d, cache->keys + place(0, key), (size_t)d * 4);
+          __builtin_memcpy(packed_values + (int64_t)key * d, cache->values + place(0, key), (size_t)d * 4);
+        }
+      }
+    }
+    bool packed = row + count <= packed_end;
+    auto key_at = [&](int r, int key) {
+      return packed ? packed_keys + (int64_t)key * d : cache->keys + place(r, key);
+    };
+    auto value_at = [&](int r, int key) {
+      return packed ? packed_values + (int64_t)key * d : cache->values + place(r, key);
+    };
     int scored = shared / 4 * 4;
     for (int key = 0; key < scored; key += 4)
       ScoreFourKeys(
-          q, [&](int at) { return cache->keys + place(0, at); }, key, d, scores, stride);
+          q, [&](int at) { return key_at(0, at); }, key, d, scores, stride);
     for (int r = 0; r < count; r++) {
       float* row_scores = scores + r * stride;
-      for (int key = scored; key < keys[r]; key++)
-        row_scores[key] = DotRow(q[r], cache->keys + place(r, key), d);
+      for (int key = scored; key < keys[r]; key++) row_scores[key] = DotRow(q[r], key_at(r, key), d);
       Softmax(row_scores, keys[r], a->scale);
     }
     if (shared > 0)
       SharedWeightedSum(
-          scores, stride, shared, [&](int key) { return cache->values + place(0, key); }, y, d);
+          scores, stride, shared, [&](int key) { return value_at(0, key); }, y, d);
     for (int r = 0; r < count; r++)
       WeightedSum(
-          scores + r * stride, shared, keys[r], [&](int key) { return cache->values + place(r, key); }, y[r],
-          d);
+          scores + r * stride, shared, keys[r], [&](int key) { return value_at(r, key); }, y[r], d);
     piece += count;
   }
 }

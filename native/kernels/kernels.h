@@ -30,10 +30,10 @@ struct LinearArgs {
 // Rows of x as 8-bit codes with a scale per group: x = code * scale / kScaleUnit, so that (weights.h) a
 // product of codes and scales needs no further factor.
 struct QuantizedRows {
-  int8_t* codes;     // [rows, columns], columns at least whole groups
+  int8_t* codes;     // [groups, rows, group_size]
   float* scales;     // [groups, rows]; NaN where the group holds a NaN or infinity
   int32_t* offsets;  // [groups, rows]: -128 times the sum of the group's codes
-  int64_t rows, columns, groups;
+  int64_t rows, groups;
   int32_t group_size;
 };
 
@@ -46,9 +46,9 @@ struct QuantizedLinearArgs {
   QuantizedRows x;
   const sam_weight* w;
   Epilogue epilogue;
-  int64_t row_block;   // rows of x that a piece of work covers
-  int64_t row_blocks;  // pieces along the rows
-  int64_t blocks;      // blocks of kBlockRows weight rows that a piece covers
+  int64_t row_block;      // rows of x that a piece of work covers
+  int64_t row_blocks;     // pieces along the rows
+  int64_t column_pieces;  // and along the weight rows, of whole panels
 };
 
 // Rows of x in bf16, [rows, columns], zeros behind x's.
@@ -100,6 +100,7 @@ struct AttentionArgs {
   const sam_view *q, *k, *v, *y, *probabilities;
   int32_t heads;
   float scale;
+  int64_t row_block;  // rows of q that a piece of work covers
 };
 
 struct GroupPoolArgs {
@@ -127,8 +128,8 @@ struct SwiGluArgs {
 };
 
 // Pieces of work: linear layers: row_blocks x column blocks; norms, quantisation, embedding, add, copy,
-// patches, swiglu, rotary: rows; attention: batch x heads x blocks of kAttentionRows rows; group pool:
-// positions; paged attention: heads x rows.
+// patches, swiglu, rotary: rows; attention: batch x heads x row blocks; group pool: positions; paged
+// attention: heads x rows.
 struct KernelTable {
   int64_t direct_rows;  // most rows of x for which a linear layer does not pack its weights
   void (*linear)(const void*, int64_t, int64_t, void*);
@@ -149,26 +150,35 @@ struct KernelTable {
   void (*bf16_linear)(const void*, int64_t, int64_t, void*);  // goes with bf16_rows
 };
 
-constexpr int64_t kAttentionRows =
-    132;                           // a multiple of the six rows of a tile, half of the vision encoder's 257
-constexpr int64_t kKeyBlock = 64;  // keys whose transpose lies together, a multiple of every tile
+constexpr int64_t kAttentionRows = 24;  // rows whose scores wait together, a multiple of a tile's six
+constexpr int64_t kKeyBlock = 64;       // keys whose transpose lies together, a multiple of every tile
 
-// Bytes: keys transposed, values, and of a tile of six rows the scores and results.
+// Bytes: keys transposed, values, and of some rows the scores and results.
 inline int64_t AttentionScratch(int64_t keys, int64_t head_dim) {
-  int64_t blocks = (keys + kKeyBlock - 1) / kKeyBlock;
+  int64_t padded = (keys + kKeyBlock - 1) / kKeyBlock * kKeyBlock;
   int64_t width = (head_dim + 15) / 16 * 16;
-  return (blocks * kKeyBlock * head_dim + keys * width + 6 * (blocks * kKeyBlock + width) + 16) * 4;
+  return (padded * head_dim + keys * width + kAttentionRows * (padded + width)) * 4;
 }
 
 // Floats between the scores of two rows, of which the paged kernel has four.
 inline int64_t PagedScoreStride(int64_t longest) { return longest + 16; }
 
+// So many rows of a sequence pay for a copy of a head's keys and values, which in the cache lie a whole row
+// apart, a power of two: they would share few sets of the processor's caches.
+constexpr int64_t kPackedRows = 16;
+
+// Bytes: scores of four rows, and where there can be such a copy, keys and values of a head.
+inline int64_t PagedScratch(int64_t rows, int64_t longest, int64_t head_dim) {
+  return (4 * PagedScoreStride(longest) + (rows >= kPackedRows ? 2 * longest * head_dim : 0)) * 4;
+}
+
 constexpr int64_t kWeightRows = 4;     // weight rows that a linear layer of few rows reads together
 constexpr int64_t kPanelColumns = 48;  // weight rows of a packed panel, a multiple of 16 and of every tile
 
-constexpr int64_t kBlockRows = 16;    // weight rows that lie interleaved in a quantised matrix
-constexpr int64_t kPanelBlocks = 4;   // most such blocks that a tile covers
-constexpr int64_t kBf16Columns = 48;  // weight rows of a panel of the bf16 kernel, a multiple of 16
+constexpr int64_t kBlockRows = 16;           // weight rows that lie interleaved in a quantised matrix
+constexpr int64_t kPanelBlocks = 4;          // such blocks of a panel, a multiple of every tile
+constexpr int64_t kStretchBytes = 32 << 10;  // of a panel's weights that stay in the first cache
+constexpr int64_t kBf16Columns = 48;         // weight rows of a panel of the bf16 kernel, a multiple of 16
 
 namespace scalar {
 extern const KernelTable table;

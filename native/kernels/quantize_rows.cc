@@ -25,7 +25,7 @@ void QuantizeRows(const void* args, int64_t begin, int64_t end, void*) {
       float trouble = Sum(bad);
       // Below, the reciprocal would overflow; such a group is zero beside any other.
       float inverse = trouble == 0 && most > 1e-35f ? 127.0f / most : 0;
-      int8_t* codes = to->codes + row * to->columns + from;
+      int8_t* codes = to->codes + (g * to->rows + row) * to->group_size;
       V total = Zero();
       for (int64_t i = 0; i < to->group_size; i += 16) {
         V v = Zero();
