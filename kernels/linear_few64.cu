@@ -13,19 +13,20 @@
 //
 // Floor: the bytes of W over the memory's bandwidth, 20 bytes a clock and multiprocessor on an H200: 10
 // weights of fp16, 19 of Q8, 37 of Q4 (groups of 64). 128 bytes of W a lane are under way, 32 KB on each
-// multiprocessor. What else 64 rows cost at that speed:
+// multiprocessor. What the rest takes beside that, as shares of the memory's time:
 //
-//                                               fp16    Q8    Q4
-//   multiply-adds of 2048                        640  1230  2390
-//   of shared memory's wavefronts, x             0.31  0.60  1.17
-//   the same, lookups of Q4                                 0.58
-//   bytes of x from the second-level cache, of W 0.25  0.49  0.94   (tiles of 256; of 128 twice that)
+//                                               64 rows             32 rows
+//                                           fp16   Q8    Q4     fp16   Q8    Q4
+//   tensor cores, 1270 multiply-adds        0.50  0.97  1.88    0.25  0.48  0.94
+//   shared memory: x, lookups of Q4         0.31  0.60  1.75    0.16  0.30  1.17
+//   instructions, of sm_90a's machine code  0.33  1.10  2.26    0.27  0.77  1.58
+//   bytes of x from the second-level cache  0.25  0.49  0.94    0.13  0.25  0.47
 //
-// mma.sync is said to reach 0.6 of the tensor cores' rate on Hopper (arXiv 2402.13499), 1270. So fp16 stays
-// under the memory's time at 64 rows and Q8 just does. Q4 does not: at 64 rows tensor cores and shared memory
-// both take 1.8 times as long as the bytes, at 48 rows 1.4, at 32 rows 1.2 (shared memory). linear_few8 is
-// meant to reach 0.6 of the bandwidth with Q4; beside that, 48 rows are as fast as one, and 64 take a tenth
-// more at best.
+// 1270 of 2048 is what mma.sync is said to reach on Hopper (arXiv 2402.13499); the last line is in bytes of
+// W, for tiles of 256, twice that for tiles of 128. So fp16 stays under the memory's time, Q8 about reaches
+// it at 64 rows, and Q4 does not: it takes 1.58 times as long at 32 rows, 2.0 at 48, 2.26 at 64. Beside
+// linear_few8, which counts on 0.6 of the bandwidth for Q4, that is the same at 32 rows, 1.2 times as long at
+// 48 and 1.35 at 64.
 //
 // Ladder: 1. this; nothing has been measured on a GPU.
 //
@@ -127,10 +128,11 @@ struct FewRows {
     auto& to = ring[slot];
     if constexpr (!F::kScaled) {
       SAM_UNROLL
-      for (int i = 0; i < 2 * kTiles; i++) LoadWords(to[i][half], w + (at + half * kRun + i * eight));
+      for (int i = 0; i < 2 * kTiles; i++)
+        LoadWords(to[i][half], w + (at + half * (kRun / 2 * F::kBits / 8) + i * eight));
       if (half == 0) return;
     } else if (has_neighbours) {
-      int group = run * kRun / a.weight.group_size;
+      int group = run >> a.weight.group_size / 128;  // of 64 or 128 columns
       SAM_UNROLL
       for (int i = 0; i < 2 * kTiles; i++) {
         uint32_t both[2 * kWords];
