@@ -53,7 +53,8 @@ struct LinearArguments {
   Weight weight;
   const float* bias;  // null: none
   // Split along K (linear_mma, linear_wgmma): sums of every split [splits, rows, columns of y rounded up to a
-  // tile], and one zero per tile, which the kernel leaves zero. Null with splits = 1.
+  // tile], and one zero per tile, which the kernel leaves zero. Null with splits = 1. linear_few64 has its
+  // own partials and splits.
   float* partials;
   int32_t* tickets;
   int32_t activation, splits;

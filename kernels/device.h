@@ -171,6 +171,16 @@ SAM_DEVICE uint64_t DoubleToBits(double v) {
 #define SAM_UNROLL _Pragma("unroll")
 #endif
 
+namespace sam {
+
+// The same number, of which the compiler knows nothing.
+SAM_DEVICE int Opaque(int v) {
+  asm volatile("" : "+r"(v));
+  return v;
+}
+
+}  // namespace sam
+
 // M(suffix, T) for every type of activations.
 #define SAM_FOR_ACTIVATIONS(M) \
   M(f32, float)                \

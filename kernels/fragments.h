@@ -81,9 +81,13 @@ SAM_DEVICE void Expand(Q8Format, const uint32_t* raw, uint32_t (&pairs)[kPairs],
 }
 template <class T, int kPairs>
 SAM_DEVICE void Expand(Q4Format, const uint32_t* raw, uint32_t (&pairs)[kPairs], const uint32_t* table) {
-  const uint32_t* own = table + Lane();
+  constexpr uint32_t kBytes = 255 * kWarp * 4;
   SAM_UNROLL
-  for (int i = 0; i < kPairs; i++) pairs[i] = own[(raw[i / 4] >> i % 4 * 8 & 255) * kWarp];
+  for (int i = 0; i < kPairs; i++) {
+    // The byte, times 128; the lane's place is in the bits below.
+    uint32_t at = i % 4 == 0 ? raw[i / 4] << 7 : raw[i / 4] >> (i % 4 * 8 - 7);
+    pairs[i] = *(const uint32_t*)((const char*)table + ((at & kBytes) | Lane() * 4));
+  }
 }
 
 // A lane's words of a run.

@@ -80,6 +80,11 @@ internal sealed class DeviceStages : IDisposable
             () => _weights.QFormer.Encode(_queue, _workspace, features, text, false, null, default), default);
         yield return CrossImage(features);
         yield return Prefill("prefill", $"prefill, {rows} rows", rows, input);
+        // The weights are read once for each: the times should hardly differ.
+        foreach (int few in (int[])[1, 16, 64])
+        {
+            yield return Prefill($"prefill-{few}", $"the same, {few} row{(few > 1 ? "s" : "")}", few, input);
+        }
         foreach (var result in new[] { 1, Beams }.SelectMany(beams => Requests(beams, input, rows, "", "")))
         {
             yield return result;

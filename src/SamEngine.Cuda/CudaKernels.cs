@@ -24,6 +24,9 @@ internal sealed unsafe class CudaKernels : IDisposable
 {
     private static readonly string[] FloatTypes = ["f32", "f16", "bf16"];
 
+    /// <summary>Rows up to which the kernels of linear_few.cu, and of linear_few64.cu, go.</summary>
+    private static readonly int[] FewRows = [8, 16, 32, 64];
+
     /// <summary>Head widths that the kernels of flash_attention.cu, and of paged_decode.cu, fill up to.</summary>
     private static readonly int[] FlashWidths = [64, 96, 128];
     private static readonly int[] DecodeWidths = [64, 128];
@@ -36,8 +39,7 @@ internal sealed unsafe class CudaKernels : IDisposable
 
     private readonly CudaModule _module;
     private readonly CudaKernel[] _linear;
-    private readonly CudaKernel?[] _linearFew8;
-    private readonly CudaKernel?[] _linearFew16;
+    private readonly CudaKernel?[][] _linearFew;
     private readonly CudaKernel?[] _linearMma64;
     private readonly CudaKernel?[] _linearMma128;
     private readonly CudaKernel[] _flashAttention = [];
@@ -53,8 +55,7 @@ internal sealed unsafe class CudaKernels : IDisposable
         {
             string a = Suffix(activation);
             _linear = [.. Formats.Select(f => Find<LinearArguments>($"linear_{a}_{f}"))];
-            _linearFew8 = Halves<LinearArguments>(activation, $"linear_few8_{a}");
-            _linearFew16 = Halves<LinearArguments>(activation, $"linear_few16_{a}");
+            _linearFew = [.. FewRows.Select(r => Halves<LinearArguments>(activation, $"linear_few{r}_{a}"))];
             _linearMma64 = Halves<LinearArguments>(activation, $"linear_mma64_{a}");
             _linearMma128 = Halves<LinearArguments>(activation, $"linear_mma128_{a}");
             _embedding = [.. Formats.Select(f => Find<EmbeddingArguments>($"embedding_{a}_{f}"))];
@@ -140,8 +141,12 @@ internal sealed unsafe class CudaKernels : IDisposable
     /// <summary>Any shape.</summary>
     public CudaKernel Linear(WeightFormat format) => _linear[(int)format];
 
-    /// <summary>At most eight, or sixteen, rows; null for the formats and activations that it does not take.</summary>
-    public CudaKernel? LinearFew(WeightFormat format, bool sixteen) => (sixteen ? _linearFew16 : _linearFew8)[(int)format];
+    /// <summary>So few rows; null where they are more than 64, and for the formats and activations that no such kernel takes.</summary>
+    public CudaKernel? LinearFew(WeightFormat format, int rows)
+    {
+        int width = Array.FindIndex(FewRows, r => r >= rows);
+        return width < 0 ? null : _linearFew[width][(int)format];
+    }
 
     /// <summary>Tiles of 64, or 128, rows and outputs; null for the formats and activations that it does not take.</summary>
     public CudaKernel? LinearMma(WeightFormat format, bool large) => (large ? _linearMma128 : _linearMma64)[(int)format];

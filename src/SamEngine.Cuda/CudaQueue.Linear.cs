@@ -5,8 +5,8 @@ namespace SamEngine.Cuda;
 /// <summary>Linear layers: which kernel serves which shape. The plain kernel takes what no other can.</summary>
 internal sealed partial class CudaQueue
 {
-    /// <summary>Rows up to which weights are read by the vector kernels.</summary>
-    private const int MostFewRows = 16;
+    /// <summary>Rows up to which linear_few.cu serves; behind them linear_few64.cu.</summary>
+    private const int MostVectorRows = 16;
 
     /// <summary>Pairs of levels for every byte of Q4, once for each lane.</summary>
     private const int Q4TableBytes = 256 * Warp * sizeof(int);
@@ -27,10 +27,10 @@ internal sealed partial class CudaQueue
             Splits = 1,
         };
         int rows = x.TotalRows;
-        if (rows <= MostFewRows && x.Columns % 8 == 0 && HasVectorRows(arguments.X)
-            && _backend.Kernels.LinearFew(weight.Format, sixteen: rows > 8) is { } few)
+        if (x.Columns % 8 == 0 && HasVectorRows(arguments.X) && _backend.Kernels.LinearFew(weight.Format, rows) is { } few)
         {
-            Launch(few, FewShape(arguments.Weight, weight.Format, rows), arguments);
+            var shape = rows <= MostVectorRows ? FewShape(arguments.Weight, weight.Format, rows) : FewRowsShape(ref arguments, weight.Format, rows);
+            Launch(few, shape, arguments);
             return;
         }
         if ((_backend.Variants & CudaVariants.Wgmma) != 0 && IsForWgmma(arguments.X, weight.Format, rows))
@@ -38,7 +38,7 @@ internal sealed partial class CudaQueue
             LaunchWgmma(arguments, rows, weight);
             return;
         }
-        if (rows > MostFewRows && HasEvenRows(arguments.X)
+        if (rows > MostVectorRows && HasEvenRows(arguments.X)
             && LinearTiles.For(_backend.Multiprocessors, rows, weight) is var tiled
             && _backend.Kernels.LinearMma(weight.Format, tiled.IsLarge) is { } mma)
         {
@@ -86,7 +86,30 @@ internal sealed partial class CudaQueue
             : new LaunchShape((uint)tiles, (uint)(warps * Warp), (uint)shared);
     }
 
-    /// <summary>Zeros that linear_mma counts on and leaves zero. Grown and kept as <see cref="Scratch"/> is.</summary>
+    /// <summary>linear_few64.cu: as many blocks as run at a time, which divide all the work evenly.</summary>
+    private LaunchShape FewRowsShape(ref LinearArguments arguments, WeightFormat format, int rows)
+    {
+        const int Run = 64;
+        const int Stages = 4;
+        const int MostTile = 256;
+        const int LeastUnits = 2; // of a block: the first one only fills the pipeline
+        var weight = arguments.Weight;
+        // Large tiles read x less often; small ones are put together by fewer blocks.
+        int parts = 3 * CeilDiv(weight.Rows, MostTile) >= _backend.Multiprocessors ? 1 : 2;
+        int tile = MostTile / parts;
+        int tiles = (int)CeilDiv(weight.Rows, tile);
+        long units = tiles * CeilDiv(weight.Columns, Run * parts);
+        int blocks = (int)Math.Min(CeilDiv(units, LeastUnits), _backend.Multiprocessors);
+        arguments.Splits = parts;
+        arguments.Partials = Scratch(2L * blocks * rows * tile * sizeof(float));
+        arguments.Tickets = Tickets(tiles);
+        int kernelRows = rows <= 32 ? 32 : 64;
+        int shared = kernelRows * Math.Max(Stages * parts * Run * sizeof(ushort), (MostTile + 4) * sizeof(float))
+            + (format == WeightFormat.Q4 ? Q4TableBytes : 0);
+        return new LaunchShape((uint)blocks, 256, (uint)shared);
+    }
+
+    /// <summary>Zeros that linear_few64, linear_mma on and leaves zero. Grown and kept as <see cref="Scratch"/> is.</summary>
     private nint Tickets(int count)
     {
         long bytes = (long)count * sizeof(int);

@@ -10,7 +10,7 @@ namespace SamEngine.Cuda.Tests;
 public sealed class GpuBenchTests
 {
     private static readonly string[] Stages = ["vision-1", "vision-5", "qformer-5", "qformer-5-unguided", "cross-image", "prefill",
-        "decode-1", "request-1", "decode-5", "request-5"];
+        "prefill-1", "prefill-16", "prefill-64", "decode-1", "request-1", "decode-5", "request-5"];
 
     /// <summary>What is not used unless asked for; of the first two the emulator has no twin.</summary>
     private static readonly string[] Wgmma = ["vision-5-wgmma", "prefill-wgmma"];

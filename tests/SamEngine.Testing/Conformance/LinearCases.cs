@@ -55,17 +55,25 @@ internal static class LinearCases
         yield return Case("aligned, one row more", 1, 17, 256, [64], bias: true, residual: 2);
         yield return Case("aligned, many rows", 1, 130, 320, [136], bias: true, activation: Activation.Gelu, residual: 2);
         yield return Case("aligned, tiles in full", 2, 128, 256, [256], residual: 1);
-        yield return Case("aligned, ends inside tiles, parts of K", 1, 33, 584, [130], pad: 8, bias: true, residual: 1);
+        yield return Case("aligned, rows of three batch entries, ends inside tiles", 3, 7, 200, [90, 53], pad: 8, bias: true, residual: 1);
+        yield return Case("aligned, 19 rows of many columns", 1, 19, 5000, [40], bias: true);
+        yield return Case("aligned, 33 rows, ends inside tiles, parts of K", 1, 33, 584, [130], pad: 8, bias: true, residual: 1);
+        yield return Case("aligned, 61 rows, ends inside large tiles", 1, 61, 328, [520], bias: true, activation: Activation.Gelu, residual: 1);
+        yield return Case("aligned, 64 rows, parts of K across tiles", 2, 32, 712, [300], pad: 8, bias: true, residual: 2);
+        yield return Case("aligned, 70 rows, ends inside tiles, parts of K", 1, 70, 584, [130], pad: 8, bias: true, residual: 1);
         yield return Case("aligned to 8 bytes, two batch entries", 2, 40, 588, [64, 7], pad: 4, bias: true, residual: 2);
         yield return Case("aligned to 4 bytes", 1, 20, 70, [65], pad: 2, activation: Activation.Gelu);
         yield return Case("aligned, parts of K in large tiles", 1, 130, 640, [200], pad: 8, bias: true, residual: 2);
         yield return new(nameof(ComputeQueue.Linear), $"{name}, aligned, parts of K three times", p =>
         {
-            var x = p.Input(1, 40, 512);
             var weight = p.Matrix(format, 512, [64], group);
-            foreach (int i in Enumerable.Range(0, 3))
+            foreach (int rows in (int[])[40, 72])
             {
-                p.Queue.Linear(x, weight, p.Output($"y {i}", 1, 40, 64), p.Vector(64));
+                var x = p.Input(1, rows, 512);
+                foreach (int i in Enumerable.Range(0, 3))
+                {
+                    p.Queue.Linear(x, weight, p.Output($"y {i} of {rows}", 1, rows, 64), p.Vector(64));
+                }
             }
         }, Weights: format);
         yield return Case("vision width", 1, 2, 1408, [50], bias: true, activation: Activation.Gelu);
