@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using SamEngine.Data;
+using SamEngine.Decoding;
 
 namespace SamEngine.Cli;
 
@@ -33,14 +34,16 @@ internal static class EvalCommand
             using var loaded = await model.LoadAsync(parsed, quiet: false, cancellation);
             var guided = parsed.GetValue(guidance) ?? Guidance.Auto;
             var shown = parsed.GetValue(pictures) ?? PictureControl.All;
-            var run = new EvaluationRun(dataset, parsed.GetRequiredValue(output)!, new Dictionary<string, string>(StringComparer.Ordinal)
+            var settings = new Dictionary<string, string>(model.Settings(parsed, loaded), StringComparer.Ordinal)
             {
-                ["model"] = Path.GetFullPath(loaded.Info.Folder),
                 ["guidance"] = guided.ToString(),
-                ["beams"] = Text(options.NumBeams),
-                ["max_length"] = Text(options.MaxLength),
-                ["limit"] = Text(parsed.GetValue(limit)),
-            }, parsed.GetValue(limit), shown);
+                ["limit"] = parsed.GetValue(limit)?.ToString(CultureInfo.InvariantCulture) ?? "none",
+            };
+            foreach (var (key, value) in GenerationConfig.Named(options.Over(loaded.Info.GenerationDefaults)))
+            {
+                settings[key] = value;
+            }
+            var run = new EvaluationRun(dataset, parsed.GetRequiredValue(output)!, settings, parsed.GetValue(limit), shown);
             if (run.Progress.Done > 0)
             {
                 await Console.Error.WriteLineAsync($"going on: {run.Progress.Done} of {run.Progress.Total} samples are answered");
@@ -68,6 +71,4 @@ internal static class EvalCommand
         });
         return command;
     }
-
-    private static string Text(int? value) => value?.ToString(CultureInfo.InvariantCulture) ?? "default";
 }

@@ -1,4 +1,7 @@
 using System.CommandLine;
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using SamEngine.Cuda;
@@ -91,6 +94,30 @@ internal sealed class ModelOptions
                 $"{backend.InstructionSet}, {(backend.Threads > 0 ? $"{backend.Threads} threads " : "")}({backend.Device}){selection.Reason}");
         }
         return model;
+    }
+
+    /// <summary>What a loaded model's answers depend on, for runs whose parts must agree: the folder and what its files are, how
+    /// its weights are held and what computes.</summary>
+    public IReadOnlyDictionary<string, string> Settings(ParseResult parsed, SamModel model) => new Dictionary<string, string>(StringComparer.Ordinal)
+    {
+        ["model"] = Path.GetFullPath(model.Info.Folder),
+        ["model_files"] = Fingerprint(model.Info.Folder, parsed.GetValue(_adapters)),
+        ["adapters"] = parsed.GetValue(_adapters) is { } adapters ? Path.GetFullPath(adapters) : "the model's",
+        ["weights"] = parsed.GetValue(_weights) is { } weights ? WeightFormats.Parse(weights).ToString() : "as stored",
+        ["backend"] = $"{model.Info.Backend.Name} {model.Info.Backend.InstructionSet}",
+    };
+
+    /// <summary>Names, sizes and times of the files: reading all of a large model would take longer than loading it.</summary>
+    private static string Fingerprint(string folder, string? adapters)
+    {
+        var text = new StringBuilder();
+        foreach (string file in Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal)
+            .Concat(adapters is null ? [] : [adapters]))
+        {
+            var info = new FileInfo(file);
+            text.Append(CultureInfo.InvariantCulture, $"{Path.GetRelativePath(folder, file)} {info.Length} {info.LastWriteTimeUtc.Ticks}\n");
+        }
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text.ToString())))[..16];
     }
 }
 

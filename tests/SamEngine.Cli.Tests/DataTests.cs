@@ -33,9 +33,32 @@ public sealed class DataTests(SamCommand sam) : IDisposable
         Assert.Contains("3 of 6 samples are answered", second.Error, StringComparison.Ordinal);
         Assert.Equal(first.Output, second.Output);
 
-        var other = await sam.RunAsync([.. eval, "--guidance", "off"]);
-        Assert.Equal(6, other.ExitCode);
-        Assert.Contains("guidance", other.Error, StringComparison.Ordinal);
+        foreach (var (key, more) in (IEnumerable<(string, string[])>)[("guidance", ["--guidance", "off"]), ("weights", ["--weights", "q8"]),
+            ("num_beams", ["--beams", "2"]), ("backend", ["--isa", "scalar"]),
+            ("adapters", ["--adapters", Path.Combine(sam.Model, "model.safetensors")])])
+        {
+            var other = await sam.RunAsync([.. eval, .. more]);
+            Assert.True(other.ExitCode == 6, other.ToString());
+            Assert.Contains($"holds a run with {key} ", other.Error, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task Answers_of_another_model_in_the_same_folder_are_not_taken_up()
+    {
+        string data = WriteDataset(2);
+        string model = _folder["model"];
+        Directory.CreateDirectory(model);
+        foreach (string file in Directory.EnumerateFiles(sam.Model))
+        {
+            File.Copy(file, Path.Combine(model, Path.GetFileName(file)));
+        }
+        string[] eval = ["eval", data, "--model", model, "--out", _folder["out"], "--beams", "1"];
+        await sam.OutputAsync([.. eval, "--max-length", "9"]);
+        File.WriteAllText(Path.Combine(model, "generation_config.json"), "{\"max_length\": 9}");
+        var changed = await sam.RunAsync(eval);
+        Assert.True(changed.ExitCode == 6, changed.ToString());
+        Assert.Contains("holds a run with model_files ", changed.Error, StringComparison.Ordinal);
     }
 
     [Fact]
