@@ -81,8 +81,17 @@ internal static class ExplainCommand
 
     private static void Save(SKBitmap bitmap, string path)
     {
-        using var file = File.Create(path);
-        bitmap.Encode(file, SKEncodedImageFormat.Png, 100);
+        // Encoded first: an exception of the file must not pass through the native encoder.
+        using var png = bitmap.Encode(SKEncodedImageFormat.Png, 100);
+        try
+        {
+            File.WriteAllBytes(path, png.AsSpan());
+        }
+        catch (IOException)
+        {
+            File.Delete(path);
+            throw;
+        }
     }
 
     private static void WriteJson(Explanation explanation, string model, string path)

@@ -140,6 +140,22 @@ public sealed class DataTests(SamCommand sam) : IDisposable
     }
 
     [Fact]
+    public async Task Explaining_onto_a_full_disk_is_an_error_and_leaves_no_empty_picture()
+    {
+        foreach (string name in (string[])["2-weight.png", "sheet.png"])
+        {
+            string folder = _folder[name];
+            Directory.CreateDirectory(folder);
+            File.CreateSymbolicLink(Path.Combine(folder, name), "/dev/full");
+            var result = await sam.RunAsync(["explain", .. sam.Pictures, "--model", sam.Model, "--out", folder]);
+            Assert.InRange(result.ExitCode, 1, 7);
+            Assert.Equal("", result.Output);
+            Assert.Contains("No space left", result.Error, StringComparison.Ordinal);
+            Assert.False(Path.Exists(Path.Combine(folder, name)));
+        }
+    }
+
+    [Fact]
     public async Task Without_the_font_making_data_says_what_to_install()
     {
         var result = await sam.RunAsync("data", "make", "--out", _folder["data"], "--font", _folder["no.ttf"]);
