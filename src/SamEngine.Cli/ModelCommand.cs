@@ -102,12 +102,16 @@ internal static class ModelCommand
             "in blocks of 32 would be; with --data, how far its next-token distributions are") { original, quantized, data, limit };
         command.SetAction(async (parsed, cancellation) =>
         {
-            Console.Out.WriteLine("tensor\tformat\trelative error\tcosine\tplain rounding");
-            foreach (var e in QuantizationError.Compare(parsed.GetRequiredValue(original), parsed.GetRequiredValue(quantized)))
+            // Not on this thread, which has yet to start listening for Ctrl-C.
+            await Task.Run(() =>
             {
-                Console.Out.WriteLine(FormattableString.Invariant(
-                    $"{e.Name}\t{e.Format}\t{e.RelativeError:0.0000}\t{e.Cosine:0.000000}\t{e.PlainError:0.0000}"));
-            }
+                Console.Out.WriteLine("tensor\tformat\trelative error\tcosine\tplain rounding");
+                foreach (var e in QuantizationError.Compare(parsed.GetRequiredValue(original), parsed.GetRequiredValue(quantized), cancellation))
+                {
+                    Console.Out.WriteLine(FormattableString.Invariant(
+                        $"{e.Name}\t{e.Format}\t{e.RelativeError:0.0000}\t{e.Cosine:0.000000}\t{e.PlainError:0.0000}"));
+                }
+            }, cancellation);
             if (parsed.GetValue(data) is not { } folder)
             {
                 return ExitCodes.Success;
