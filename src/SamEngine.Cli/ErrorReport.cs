@@ -57,7 +57,7 @@ internal static partial class ErrorReport
     }
 
     /// <summary>A command that failed.</summary>
-    public static async Task<int> FailureAsync(Exception error, bool verbose)
+    public static async Task<int> FailureAsync(ParseResult parsed, Exception error, bool verbose)
     {
         if (error is ReaderGoneException)
         {
@@ -68,6 +68,8 @@ internal static partial class ErrorReport
         {
             OperationCanceledException => "cancelled",
             RequestException => OptionName().Replace(error.Message, m => Names.GetValueOrDefault(m.Groups[1].Value, m.Value)),
+            OutputException when parsed.CommandResult.Children.OfType<OptionResult>()
+                .FirstOrDefault(o => o.Option.Name is "--out" or "--output") is { } option => $"{option.Option.Name}: {error.Message}",
             SamException or IOException or UnauthorizedAccessException => error.Message,
             _ => $"internal error: {error.GetType().Name}: {error.Message} (--verbose shows where)",
         };

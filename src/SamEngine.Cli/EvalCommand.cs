@@ -31,6 +31,8 @@ internal static class EvalCommand
             var dataset = MmLinkDataset.Open(parsed.GetRequiredValue(data));
             var options = new GenerationOptions { NumBeams = parsed.GetValue(beams), MaxLength = parsed.GetValue(maxLength) };
             options.Validate();
+            string folder = parsed.GetRequiredValue(output)!;
+            OutputFolder.Require(folder, mustBeEmpty: false);
             using var loaded = await model.LoadAsync(parsed, quiet: false, cancellation);
             var guided = parsed.GetValue(guidance) ?? Guidance.Auto;
             var shown = parsed.GetValue(pictures) ?? PictureControl.All;
@@ -43,7 +45,7 @@ internal static class EvalCommand
             {
                 settings[key] = value;
             }
-            var run = new EvaluationRun(dataset, parsed.GetRequiredValue(output)!, settings, parsed.GetValue(limit), shown);
+            var run = new EvaluationRun(dataset, folder, settings, parsed.GetValue(limit), shown);
             if (run.Progress.Done > 0)
             {
                 await Console.Error.WriteLineAsync($"going on: {run.Progress.Done} of {run.Progress.Total} samples are answered");

@@ -12,6 +12,7 @@ internal static class ExitCodes
     public const int Image = 4;
     public const int Backend = 5;
     public const int Dataset = 6;
+    public const int Output = 7;
     public const int Cancelled = 130;
 
     public static int For(Exception error) => error switch
@@ -22,6 +23,8 @@ internal static class ExitCodes
         ImageException => Image,
         BackendException => Backend,
         NumericException => Checkpoint,
+        // What is read has errors of its own: these come of writing.
+        OutputException or IOException or UnauthorizedAccessException => Output,
         OperationCanceledException => Cancelled,
         _ => Internal,
     };

@@ -26,6 +26,8 @@ internal static class ExplainCommand
         command.SetAction(async (parsed, cancellation) =>
         {
             var pictures = CommandOptions.ReadPictures(parsed, images);
+            string folder = parsed.GetRequiredValue(output)!;
+            OutputFolder.Require(folder, mustBeEmpty: false);
             using var loaded = await model.LoadAsync(parsed, quiet: false, cancellation);
             var explanation = await loaded.ExplainAsync(new DescribeRequest
             {
@@ -33,7 +35,6 @@ internal static class ExplainCommand
                 Prompt = parsed.GetRequiredValue(prompt),
                 Guidance = parsed.GetValue(guidance) ?? Guidance.Auto,
             }, cancellation);
-            string folder = parsed.GetRequiredValue(output)!;
             Directory.CreateDirectory(folder);
             var columns = Draw(explanation, pictures, folder);
             WriteJson(explanation, loaded.Info.Folder, Path.Combine(folder, "explanation.json"));

@@ -32,5 +32,5 @@ try
 }
 catch (Exception e)
 {
-    return await ErrorReport.FailureAsync(e, parsed.GetValue(verbose));
+    return await ErrorReport.FailureAsync(parsed, e, parsed.GetValue(verbose));
 }

@@ -46,6 +46,7 @@ public sealed class EvaluationRun
     /// <param name="pictures">What the model is shown; it must not differ between the parts of a run either, and goes into
     /// <c>eval.json</c>.</param>
     /// <exception cref="DatasetException">The folder holds answers of a run with other settings, or to other samples.</exception>
+    /// <exception cref="OutputException">The folder can't be written.</exception>
     public EvaluationRun(MmLinkDataset dataset, string folder, IReadOnlyDictionary<string, string> settings, int? limit = null,
         PictureControl pictures = PictureControl.All)
     {
@@ -63,9 +64,13 @@ public sealed class EvaluationRun
             ReadAnswers();
             CheckSettings(settings);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException)
+        catch (JsonException e)
         {
             throw new DatasetException(folder, "can't be used for results: " + e.Message, e);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw OutputFolder.Failed(folder, e);
         }
     }
 

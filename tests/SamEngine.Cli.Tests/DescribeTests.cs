@@ -159,7 +159,7 @@ public sealed class DescribeTests(SamCommand sam)
     public async Task Streams_that_cannot_be_written_do_not_crash_it()
     {
         var full = await sam.ShellAsync("\"$@\" > /dev/full", sam.Describe);
-        Assert.Equal(1, full.ExitCode);
+        Assert.Equal(7, full.ExitCode);
         Assert.Contains("sam: standard output can't be written: No space left", full.Error, StringComparison.Ordinal);
         string text = await sam.OutputAsync(sam.Describe);
         foreach (string lost in (string[])["2>&-", "2>/dev/full"])

@@ -56,6 +56,33 @@ public sealed class ErrorTests(SamCommand sam)
         Assert.Contains(expected, result.Error, StringComparison.Ordinal);
     }
 
+    /// <summary>The model does not exist either: output is tried before it is loaded.</summary>
+    [Fact]
+    public async Task Output_that_can_not_be_written_has_one_exit_code_and_names_its_option()
+    {
+        using var temp = new TempFolder();
+        string data = temp["data"];
+        Directory.CreateDirectory(data);
+        File.Copy(sam.Pictures[0], Path.Combine(data, "a.png"));
+        await File.WriteAllTextAsync(Path.Combine(data, "annotations.json"),
+            """[{"id": 1, "img_list": ["a.png"], "instruction": "What?", "output": "A ball."}]""");
+        foreach (string[] command in (string[][])[["explain", sam.Pictures[0], "--model", "none"], ["eval", data, "--model", "none"],
+            ["data", "make", "--train", "1"]])
+        {
+            foreach (var (folder, expected) in (IEnumerable<(string, string)>)[
+                ("/proc/samengine-test", "can't be written: no file can be made in /proc"), (sam.Pictures[0], "is a file"),
+                (Path.Combine(sam.Pictures[0], "x"), "is a file")])
+            {
+                var result = await sam.RunAsync([.. command, "--out", folder]);
+                Assert.True(result.ExitCode == 7, result.ToString());
+                Assert.StartsWith($"sam: --out: {folder}: ", result.Error, StringComparison.Ordinal);
+                Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+                Assert.Contains("name another folder", result.Error, StringComparison.Ordinal);
+            }
+        }
+        Assert.Equal([data], Directory.EnumerateFileSystemEntries(temp.Path));
+    }
+
     [Fact]
     public async Task Commands_that_are_not_there_are_named()
     {

@@ -56,7 +56,9 @@ public sealed class ModelCommandTests(SamCommand sam)
         }
         await Refused(2, "vision=q8,qformer=bf16,llm=q4", "model", "quantize", sam.Model, temp["x"], "--weights", "q5");
         await Refused(2, "32, 64 or 128", "model", "quantize", sam.Model, temp["x"], "--weights", "q4", "--group-size", "100");
-        await Refused(3, "not empty", "model", "quantize", sam.Model, sam.Model, "--weights", "q4");
+        await Refused(7, "not empty", "model", "quantize", sam.Model, sam.Model, "--weights", "q4");
+        await Refused(7, "is a file, expected a folder", "model", "quantize", sam.Model, sam.Pictures[0], "--weights", "q4");
+        await Refused(7, "/proc/samengine-test: can't be written", "model", "quantize", sam.Model, "/proc/samengine-test", "--weights", "q4");
         await Refused(2, "names the part 'head'", "describe", sam.Pictures[0], "--model", sam.Model, "--weights", "head=q4");
         Assert.Empty(Directory.EnumerateFileSystemEntries(temp.Path));
     }
@@ -91,23 +93,23 @@ public sealed class ModelCommandTests(SamCommand sam)
             Assert.Contains(expected, result.Error, StringComparison.Ordinal);
         }
         byte[] before = await File.ReadAllBytesAsync(Path.Combine(sam.Model, "model.safetensors"));
-        await Refused(sam.Model, 3, "name another folder");
+        await Refused(sam.Model, 7, "name another folder");
         Assert.Equal(before, await File.ReadAllBytesAsync(Path.Combine(sam.Model, "model.safetensors")));
-        await Refused(sam.Pictures[0], 3, "name another folder");
+        await Refused(sam.Pictures[0], 7, "name another folder");
         await Refused("", 2, "folder is empty");
         await Refused(temp["x"], 2, "--dtype: is 'f99'", "--dtype", "f99");
         await Refused(temp["x"], 3, "none", "--tokenizers", "none");
         Assert.Empty(Directory.EnumerateFileSystemEntries(temp.Path));
         // Neither a file's inside nor the process table can be written, by root either.
-        await Refused(Path.Combine(sam.Pictures[0], "x"), 3, "can't be written");
-        await Refused("/proc/samengine-test", 3, "can't be written");
+        await Refused(Path.Combine(sam.Pictures[0], "x"), 7, "can't be written");
+        await Refused("/proc/samengine-test", 7, "can't be written");
         var missing = await sam.RunAsync("bench", "make-model", temp["x"], "--config", temp["none.json"]);
         Assert.Equal(3, missing.ExitCode);
         Assert.Contains("none.json: does not exist", missing.Error, StringComparison.Ordinal);
         if (!OperatingSystem.IsWindows() && Environment.UserName != "root")
         {
             File.SetUnixFileMode(temp.Path, UnixFileMode.UserRead | UnixFileMode.UserExecute);
-            await Refused(temp["x"], 3, "can't be written");
+            await Refused(temp["x"], 7, "can't be written");
             File.SetUnixFileMode(temp.Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         }
     }
@@ -183,8 +185,8 @@ public sealed class ModelCommandTests(SamCommand sam)
             StringComparison.Ordinal);
 
         foreach (var (arguments, code, expected) in (IEnumerable<(string[], int, string)>)[
-            (Convert(temp["out"], sources), 3, "name another folder"),
-            (Convert("/proc/samengine-test", sources), 3, "can't be written"),
+            (Convert(temp["out"], sources), 7, "name another folder"),
+            (Convert("/proc/samengine-test", sources), 7, "can't be written"),
             (Convert(temp["no"], "--sam", "none.pth"), 3, "none.pth: does not exist"),
             (Convert(temp["no"], "--bert-vocab", "none.txt"), 3, "none.txt: does not exist"),
             (Convert(temp["no"], "--max-shard-size", "0"), 2, "--max-shard-size is '0'"),

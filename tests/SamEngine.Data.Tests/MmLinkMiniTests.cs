@@ -112,7 +112,7 @@ public sealed class MmLinkMiniTests
                 Assert.Equal(File.ReadAllBytes(file), File.ReadAllBytes(other));
             }
         }
-        Assert.Throws<DatasetException>(() => MmLinkMini.Write(folder["a"], options));
+        Assert.Throws<OutputException>(() => MmLinkMini.Write(folder["a"], options));
     }
 
     private static IEnumerable<MiniSample> Samples(bool test) => MmLinkMini.Samples(7, test, Count, null);

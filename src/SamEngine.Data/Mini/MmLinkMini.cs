@@ -34,7 +34,8 @@ public static class MmLinkMini
     /// <param name="options">What to write.</param>
     /// <param name="progress">Pictures' samples written so far, of all.</param>
     /// <param name="cancellation">Looked at between samples; what is written so far stays.</param>
-    /// <exception cref="DatasetException">The folder is not empty, the font is missing, or an option is out of range.</exception>
+    /// <exception cref="DatasetException">The font is missing, or an option is out of range.</exception>
+    /// <exception cref="OutputException">The folder is not empty or can't be written.</exception>
     public static void Write(string folder, MmLinkMiniOptions options, IProgress<(int Done, int Total)>? progress = null,
         CancellationToken cancellation = default)
     {
@@ -48,10 +49,7 @@ public static class MmLinkMini
         Require(options.Train >= 0 && options.Test >= 0 && options.Train + options.Test > 0, "train, test",
             $"are {options.Train} and {options.Test}; expected none negative and one above 0");
         Require(options.Side is >= 56 and <= 1024, "side", $"is {options.Side}, expected 56 to 1024 pixels");
-        if (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any())
-        {
-            throw new DatasetException(folder, "exists and is not empty; name another folder");
-        }
+        OutputFolder.Require(folder, mustBeEmpty: true);
         using var renderer = new SceneRenderer(options.FontPath);
         int done = 0;
         int total = options.Train + options.Test;

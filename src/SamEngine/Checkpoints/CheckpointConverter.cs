@@ -54,6 +54,7 @@ public static class CheckpointConverter
 
     /// <summary>Converts; returns notes a user should see.</summary>
     /// <exception cref="CheckpointException">An input is not what it should be; nothing is left behind.</exception>
+    /// <exception cref="OutputException">The output can't be written; nothing is left behind.</exception>
     public static IReadOnlyList<string> Convert(ConvertOptions options, IProgress<ConvertProgress>? progress = null,
         CancellationToken cancellation = default)
     {
@@ -72,10 +73,7 @@ public static class CheckpointConverter
                 $"and {nameof(options.Llm)} go together, or {nameof(options.HuggingFace)} stands alone");
         }
         string output = System.IO.Path.GetFullPath(options.Output);
-        if (File.Exists(output) || (Directory.Exists(output) && Directory.EnumerateFileSystemEntries(output).Any()))
-        {
-            throw new CheckpointException(output, "already exists and is not empty; name another folder or remove it");
-        }
+        OutputFolder.Require(output, mustBeEmpty: true);
         using var sources = new Sources(options);
         string partial = $"{output}.partial-{Environment.ProcessId}";
         NoteLeftovers(output, sources.Notes);
@@ -98,7 +96,7 @@ public static class CheckpointConverter
             }
             if (e is IOException or UnauthorizedAccessException)
             {
-                throw new CheckpointException(output, "can't be written: " + e.Message, e);
+                throw OutputFolder.Failed(output, e);
             }
             throw;
         }

@@ -113,7 +113,7 @@ public sealed class ModelQuantizerTests : IDisposable
     {
         Directory.CreateDirectory(_temp["out"] + ".partial");
         File.WriteAllText(Path.Combine(_temp["out"] + ".partial", "quantize.journal"), "of another\n");
-        var error = Assert.Throws<CheckpointException>(() => Quantize(_temp["out"], Mixed));
+        var error = Assert.Throws<OutputException>(() => Quantize(_temp["out"], Mixed));
         Assert.Contains("another quantization", error.Message, StringComparison.Ordinal);
     }
 
