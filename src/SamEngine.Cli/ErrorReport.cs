@@ -67,7 +67,7 @@ internal static partial class ErrorReport
         string message = verbose ? error.ToString() : error switch
         {
             OperationCanceledException => "cancelled",
-            RequestException => OptionName().Replace(error.Message, m => Names.GetValueOrDefault(m.Groups[1].Value, m.Value)),
+            RequestException request => InItsWords(request),
             OutputException when parsed.CommandResult.Children.OfType<OptionResult>()
                 .FirstOrDefault(o => o.Option.Name is "--out" or "--output") is { } option => $"{option.Option.Name}: {error.Message}",
             SamException or IOException or UnauthorizedAccessException => error.Message,
@@ -75,6 +75,18 @@ internal static partial class ErrorReport
         };
         await Console.Error.WriteLineAsync("sam: " + message);
         return code;
+    }
+
+    /// <summary>The message with the engine's names translated; what the user wrote stands between quotes and stays.</summary>
+    private static string InItsWords(RequestException error)
+    {
+        string rest = error.Message[error.Option.Length..];
+        int first = rest.IndexOf(" '", StringComparison.Ordinal);
+        int last = rest.LastIndexOf('\'') + 1;
+        static string Translated(string text) =>
+            OptionName().Replace(text, m => Names.GetValueOrDefault(m.Groups[1].Value, m.Value));
+        return Names.GetValueOrDefault(error.Option, error.Option)
+            + (first < 0 ? Translated(rest) : Translated(rest[..first]) + rest[first..last] + Translated(rest[last..]));
     }
 
     private static string CommandPath(CommandResult result) => result.Parent is CommandResult parent

@@ -107,7 +107,7 @@ public static class ModelQuantizer
                 || (tensor.DType == TensorDType.Q4 && wanted == WeightFormat.Q4);
             if (tensor.DType.IsQuantized() && !same)
             {
-                throw new RequestException(nameof(options.Weights), $"asks for {wanted}, but '{name}' of {options.Source} is stored " +
+                throw new RequestException(nameof(options.Weights), $"asks for {wanted}, but '{name}' of '{options.Source}' is stored " +
                     $"as {tensor.DType}: rounding twice would cost accuracy; quantize the original");
             }
             long[] shape = [.. tensor.Shape];
