@@ -363,8 +363,8 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
     private GenerationSettings Settings(GenerationOptions? options, EngineInput input)
     {
         var llm = _weights.Config.Llm;
-        var settings = GenerationSettings.Create((options ?? new GenerationOptions()).Over(_defaults), llm.VocabularySize,
-            llm.BosTokenId, llm.EosTokenId);
+        var settings = GenerationSettings.Create(options ?? new GenerationOptions(), llm.VocabularySize,
+            llm.BosTokenId, llm.EosTokenId, _defaults);
         // The last token is not fed; what the context can't hold ends with FinishReason.Length.
         int room = llm.MaxPositions - _engine.PromptRows(input) + 2;
         return settings.MaxLength <= room ? settings

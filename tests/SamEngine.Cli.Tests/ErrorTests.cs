@@ -105,6 +105,29 @@ public sealed class ErrorTests(SamCommand sam)
     }
 
     [Fact]
+    public async Task Values_of_the_model_folder_are_called_by_its_names()
+    {
+        using var temp = new TempFolder();
+        foreach (string file in Directory.EnumerateFiles(sam.Model))
+        {
+            File.Copy(file, temp[Path.GetFileName(file)]);
+        }
+        async Task Expect(string expected, string config, params string[] more)
+        {
+            await File.WriteAllTextAsync(temp["generation_config.json"], config);
+            var result = await sam.RunAsync(["describe", sam.Pictures[0], "--model", temp.Path, .. more]);
+            Assert.True(result.ExitCode == 2, result.ToString());
+            Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+        }
+        await Expect("sam: --n-best: is 3, num_return_sequences of the model folder's generation_config.json, expected 1 to --beams (2)\n",
+            """{"num_return_sequences": 3}""", "--beams", "2");
+        await Expect("sam: --n-best: is 3, expected 1 to --beams (2, num_beams of the model folder's generation_config.json)\n",
+            """{"num_beams": 2}""", "--n-best", "3");
+        await Expect("sam: --min-length: is 30, expected 0 to --max-length (9, max_length or max_new_tokens of the model folder's",
+            """{"max_new_tokens": 8}""", "--min-length", "30");
+    }
+
+    [Fact]
     public async Task A_broken_picture_is_named_by_position_and_file()
     {
         using var temp = new TempFolder();
