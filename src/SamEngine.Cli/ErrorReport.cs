@@ -38,6 +38,9 @@ internal static partial class ErrorReport
         [nameof(ConvertOptions.HuggingFace)] = "--hf",
         [nameof(ConvertOptions.DType)] = "--dtype",
         ["dtype"] = "--dtype",
+        [nameof(Data.Mini.MmLinkMiniOptions.Train)] = "--train",
+        [nameof(Data.Mini.MmLinkMiniOptions.Test)] = "--test",
+        [nameof(Data.Mini.MmLinkMiniOptions.Side)] = "--side",
     };
 
     /// <summary>Arguments that do not parse.</summary>

@@ -164,6 +164,19 @@ public sealed class DataTests(SamCommand sam) : IDisposable
         Assert.False(Directory.Exists(_folder["data"]));
     }
 
+    [Fact]
+    public async Task Options_of_data_sets_out_of_range_are_wrong_use()
+    {
+        foreach (var (expected, options) in (IEnumerable<(string, string[])>)[
+            ("--side: is 0, expected 56 to 1024 pixels", ["--side", "0"]),
+            ("--train: is 0 and so is --test, expected one above 0", ["--train", "0", "--test", "0"])])
+        {
+            var result = await sam.RunAsync(["data", "make", "--out", _folder["data"], .. options]);
+            Assert.True(result.ExitCode == 2, result.ToString());
+            Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+        }
+    }
+
     /// <summary>A PNG of the picture's size and level 128; told apart by its content, whatever its name.</summary>
     private static void GreyPng(string picture, string to)
     {

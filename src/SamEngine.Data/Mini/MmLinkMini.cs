@@ -34,7 +34,8 @@ public static class MmLinkMini
     /// <param name="options">What to write.</param>
     /// <param name="progress">Pictures' samples written so far, of all.</param>
     /// <param name="cancellation">Looked at between samples; what is written so far stays.</param>
-    /// <exception cref="DatasetException">The font is missing, or an option is out of range.</exception>
+    /// <exception cref="RequestException">An option is out of range.</exception>
+    /// <exception cref="DatasetException">The font is missing.</exception>
     /// <exception cref="OutputException">The folder is not empty or can't be written.</exception>
     public static void Write(string folder, MmLinkMiniOptions options, IProgress<(int Done, int Total)>? progress = null,
         CancellationToken cancellation = default)
@@ -43,12 +44,14 @@ public static class MmLinkMini
         {
             if (!holds)
             {
-                throw new DatasetException(option, expected);
+                throw new RequestException(option, expected);
             }
         }
-        Require(options.Train >= 0 && options.Test >= 0 && options.Train + options.Test > 0, "train, test",
-            $"are {options.Train} and {options.Test}; expected none negative and one above 0");
-        Require(options.Side is >= 56 and <= 1024, "side", $"is {options.Side}, expected 56 to 1024 pixels");
+        Require(options.Train >= 0, nameof(options.Train), $"is {options.Train}, expected 0 or more");
+        Require(options.Test >= 0, nameof(options.Test), $"is {options.Test}, expected 0 or more");
+        Require(options.Train > 0 || options.Test > 0, nameof(options.Train), $"is 0 and so is {nameof(options.Test)}, expected one " +
+            "above 0");
+        Require(options.Side is >= 56 and <= 1024, nameof(options.Side), $"is {options.Side}, expected 56 to 1024 pixels");
         OutputFolder.Require(folder, mustBeEmpty: true);
         using var renderer = new SceneRenderer(options.FontPath);
         int done = 0;
