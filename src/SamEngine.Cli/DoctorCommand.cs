@@ -24,7 +24,7 @@ internal static class DoctorCommand
                 Console.Out.WriteLine($"backend cpu: {backend.Info.InstructionSet} kernels on {backend.Info.Device}, " +
                     $"{backend.Info.Threads} threads; possible here: {string.Join(", ", CpuBackend.InstructionSets)}");
             }
-            catch (BackendException e)
+            catch (Exception e) when (e is BackendException or RequestException)
             {
                 Console.Out.WriteLine("backend cpu: not usable: " + e.Message);
                 code = ExitCodes.Backend;

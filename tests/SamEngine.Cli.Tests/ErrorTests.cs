@@ -33,7 +33,7 @@ public sealed class ErrorTests(SamCommand sam)
         { [""], 2, ["a picture is empty"] },
         { ["--adapters", "none.safetensors"], 3, ["none.safetensors", "check the path"] },
         { ["none.png"], 4, ["image 3 (none.png)", "check the path"] },
-        { ["--isa", "abacus"], 5, ["'abacus'", "scalar"] },
+        { ["--isa", "abacus"], 2, ["--isa: is 'abacus'", "scalar"] },
     };
 
     [Theory]
@@ -186,6 +186,20 @@ public sealed class ErrorTests(SamCommand sam)
         Assert.Equal(5, doctor.ExitCode);
         Assert.Contains("/none/libsamengine_cpu.so: not there", doctor.Output, StringComparison.Ordinal);
         Assert.Contains("SAM_NATIVE_LIBRARY", doctor.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_instruction_set_is_taken_in_any_case_and_a_wrong_one_names_its_source()
+    {
+        var scalar = await sam.RunAsync([.. sam.Describe, "--isa", "Scalar"]);
+        Assert.Contains("cpu scalar", scalar.Error, StringComparison.Ordinal);
+        var environment = new Dictionary<string, string> { ["SAM_CPU_ISA"] = "abacus" };
+        var described = await sam.RunAsync(environment, sam.Describe);
+        Assert.Equal(2, described.ExitCode);
+        Assert.Contains("environment variable SAM_CPU_ISA: is 'abacus', expected one of: scalar", described.Error, StringComparison.Ordinal);
+        var doctor = await sam.RunAsync(environment, "doctor");
+        Assert.Equal(5, doctor.ExitCode);
+        Assert.Contains("backend cpu: not usable: environment variable SAM_CPU_ISA", doctor.Output, StringComparison.Ordinal);
     }
 
     [Fact]
