@@ -28,6 +28,7 @@ internal static partial class ErrorReport
         [nameof(GenerationOptions.NumReturnSequences)] = "--n-best",
         [nameof(SamModelOptions.Adapters)] = "--adapters",
         [nameof(SamModelOptions.Weights)] = "--weights",
+        [nameof(WeightFormats.GroupSize)] = "--group-size",
         [nameof(SamModelOptions.Threads)] = "--threads",
         [nameof(SamModelOptions.InstructionSet)] = "--isa",
         ["Device"] = "--device",

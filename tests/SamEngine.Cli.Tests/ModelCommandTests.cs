@@ -55,7 +55,7 @@ public sealed class ModelCommandTests(SamCommand sam)
             Assert.Contains(expected, result.Error, StringComparison.Ordinal);
         }
         await Refused(2, "vision=q8,qformer=bf16,llm=q4", "model", "quantize", sam.Model, temp["x"], "--weights", "q5");
-        await Refused(2, "32, 64 or 128", "model", "quantize", sam.Model, temp["x"], "--weights", "q4", "--group-size", "100");
+        await Refused(2, "--group-size: is 100, expected 32, 64 or 128", "model", "quantize", sam.Model, temp["x"], "--weights", "q4", "--group-size", "100");
         await Refused(7, "not empty", "model", "quantize", sam.Model, sam.Model, "--weights", "q4");
         await Refused(7, "is a file, expected a folder", "model", "quantize", sam.Model, sam.Pictures[0], "--weights", "q4");
         await Refused(7, "/proc/samengine-test: can't be written", "model", "quantize", sam.Model, "/proc/samengine-test", "--weights", "q4");
