@@ -116,9 +116,14 @@ public sealed class DataTests(SamCommand sam) : IDisposable
     [Fact]
     public async Task A_data_set_that_is_none_is_an_error_of_its_own()
     {
-        var result = await sam.RunAsync("eval", _folder.Path, "--model", sam.Model, "--out", _folder["out"]);
-        Assert.Equal(6, result.ExitCode);
-        Assert.Contains("annotations.json", result.Error, StringComparison.Ordinal);
+        foreach (var (path, expected) in (IEnumerable<(string, string)>)[(_folder.Path, "has no annotations.json"),
+            (_folder["none"], "does not exist"), (sam.Pictures[0], "is a file")])
+        {
+            var result = await sam.RunAsync("eval", path, "--model", sam.Model, "--out", _folder["out"]);
+            Assert.Equal(6, result.ExitCode);
+            Assert.Equal($"sam: {path}: {expected}, expected a folder with annotations.json and pictures ('sam data make' writes two: " +
+                "'train' and 'test')\n", result.Error);
+        }
         Assert.False(Directory.Exists(_folder["out"]));
     }
 

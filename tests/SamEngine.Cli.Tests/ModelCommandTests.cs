@@ -135,6 +135,8 @@ public sealed class ModelCommandTests(SamCommand sam)
             Assert.True(result.ExitCode == 3, result.ToString());
             Assert.Equal("", result.Output);
             Assert.StartsWith($"sam: {path}: ", result.Error, StringComparison.Ordinal);
+            Assert.Contains(File.Exists(path) ? "not a safetensors file" : Directory.Exists(path) ? "'sam model convert'" : "check the path",
+                result.Error, StringComparison.Ordinal);
         }
         using var temp = new TempFolder();
         string defaults = Path.Combine(Copied(temp["defaults"]), "generation_config.json");

@@ -71,7 +71,7 @@ internal static class CheckpointInspector
         {
             return SafetensorsFolder.IsIn(path) ? SafetensorsFolder.Open(path)
                 : TorchFolder.IsIn(path) ? TorchFolder.Open(path)
-                : throw new CheckpointException(path, $"has neither {SafetensorsFolder.SingleName} nor {SafetensorsFolder.IndexName}");
+                : throw SamCheckpoint.NoWeights(path);
         }
         return TorchZipFile.IsNamed(path) ? TorchZipFile.Open(path) : SafetensorsFile.Open(path);
     }
