@@ -29,6 +29,8 @@ internal static class ExplainCommand
             string folder = parsed.GetRequiredValue(output)!;
             OutputFolder.Require(folder, mustBeEmpty: false);
             using var loaded = await model.LoadAsync(parsed, quiet: false, cancellation);
+            // Read once, for the model and for the maps: a pipe gives its picture only once.
+            pictures = [.. pictures.Select((p, i) => SamImage.FromBytes(p.ReadEncoded(i, new ImageLimits(), cancellation), p.Name))];
             var explanation = await loaded.ExplainAsync(new DescribeRequest
             {
                 Images = pictures,

@@ -132,6 +132,11 @@ public sealed class DataTests(SamCommand sam) : IDisposable
     {
         string text = await sam.OutputAsync(["explain", .. sam.Pictures, "--model", sam.Model, "--out", _folder["maps"]]);
         Assert.NotEqual("", text.Trim());
+        // A pipe gives its picture once.
+        var piped = await sam.ShellAsync($"cat '{sam.Pictures[0]}' | \"$@\"", ["explain", "/dev/stdin", .. sam.Pictures[1..], "--model",
+            sam.Model, "--out", _folder["piped"]]);
+        Assert.True(piped.ExitCode == 0, piped.ToString());
+        Assert.Equal(File.ReadAllBytes(Path.Combine(_folder["maps"], "sheet.png")), File.ReadAllBytes(Path.Combine(_folder["piped"], "sheet.png")));
         using var json = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(_folder["maps"], "explanation.json")));
         Assert.Equal(3, json.RootElement.GetProperty("image_weights").GetArrayLength());
         string[] files = [.. Directory.EnumerateFiles(_folder["maps"], "*.png").Select(f => Path.GetFileName(f)).Order(StringComparer.Ordinal)];
