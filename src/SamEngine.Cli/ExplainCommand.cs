@@ -1,11 +1,13 @@
 using System.CommandLine;
+using System.Globalization;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using SkiaSharp;
 
 namespace SamEngine.Cli;
 
 /// <summary><c>sam explain</c>: what the engine looked at, as heat maps over the pictures.</summary>
-internal static class ExplainCommand
+internal static partial class ExplainCommand
 {
     private const int Gap = 8;
 
@@ -40,6 +42,15 @@ internal static class ExplainCommand
             Directory.CreateDirectory(folder);
             var columns = Draw(explanation, pictures, folder);
             WriteJson(explanation, loaded.Info.Folder, Path.Combine(folder, "explanation.json"));
+            foreach (string map in Directory.EnumerateFiles(folder, "*-*.png"))
+            {
+                // Of an earlier answer about more pictures, or with guidance.
+                if (MapName().Match(Path.GetFileName(map)) is { Success: true } name
+                    && (int.Parse(name.Groups[1].Value, CultureInfo.InvariantCulture) > pictures.Count || !columns.Contains(name.Groups[2].Value)))
+                {
+                    File.Delete(map);
+                }
+            }
             Console.Out.WriteLine(explanation.Result.Text);
             await Console.Error.WriteLineAsync($"wrote {folder}; columns of sheet.png: {string.Join(" | ", columns)}");
             return ExitCodes.Success;
@@ -81,6 +92,9 @@ internal static class ExplainCommand
         Save(sheet, Path.Combine(folder, "sheet.png"));
         return ["picture", .. columns.Select(c => c.Name)];
     }
+
+    [GeneratedRegex(@"^(\d{1,9})-(weight|stream\d+-layer\d+)\.png$")]
+    private static partial Regex MapName();
 
     private static void Save(SKBitmap bitmap, string path)
     {

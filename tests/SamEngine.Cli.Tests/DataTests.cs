@@ -147,6 +147,13 @@ public sealed class DataTests(SamCommand sam) : IDisposable
             Assert.Contains($"{i}-stream1-layer0.png", files);
             Assert.Contains($"{i}-stream2-layer2.png", files);
         }
+        // Fewer pictures and no guidance: maps of the earlier answer go, what is not ours stays.
+        File.WriteAllText(Path.Combine(_folder["maps"], "3-mine.png"), "");
+        await sam.OutputAsync("explain", sam.Pictures[0], sam.Pictures[1], "--guidance", "off", "--model", sam.Model, "--out", _folder["maps"]);
+        string[] left = [.. Directory.EnumerateFiles(_folder["maps"], "?-*.png").Select(f => Path.GetFileName(f))];
+        Assert.All(left, f => Assert.True(f == "3-mine.png" || (f[0] is '1' or '2' && !f.Contains("weight", StringComparison.Ordinal)), f));
+        Assert.Contains("3-mine.png", left);
+        Assert.Contains("2-stream1-layer0.png", left);
     }
 
     [Fact]
