@@ -30,7 +30,7 @@ public sealed class ModelCommandTests(SamCommand sam)
     public async Task A_quantized_model_describes_and_is_compared_with_its_original()
     {
         using var temp = new TempFolder();
-        var made = await sam.RunAsync("model", "quantize", sam.Model, temp["packed"], "--weights", "vision=q8,qformer=bf16,llm=q4",
+        var made = await sam.RunAsync("model", "quantize", sam.Model, temp["packed"] + "/", "--weights", "vision=q8,qformer=bf16,llm=q4",
             "--group-size", "32");
         Assert.True(made.ExitCode == 0, made.ToString());
         Assert.Equal("", made.Output);

@@ -72,7 +72,7 @@ public static class CheckpointConverter
             throw new RequestException(nameof(options.InstructBlip),
                 $"and {nameof(options.Llm)} go together, or {nameof(options.HuggingFace)} stands alone");
         }
-        string output = System.IO.Path.GetFullPath(options.Output);
+        string output = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(options.Output));
         OutputFolder.Require(output, mustBeEmpty: true);
         using var sources = new Sources(options);
         string partial = $"{output}.partial-{Environment.ProcessId}";

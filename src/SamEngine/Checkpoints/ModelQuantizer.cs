@@ -43,7 +43,7 @@ public static class ModelQuantizer
     {
         ArgumentNullException.ThrowIfNull(options);
         options.Weights.CheckGroupSize();
-        string output = Path.GetFullPath(options.Output);
+        string output = Path.TrimEndingDirectorySeparator(Path.GetFullPath(options.Output));
         OutputFolder.Require(output, mustBeEmpty: true);
         using var source = SamCheckpoint.Open(options.Source, new CheckpointOptions { AllowTorchFiles = options.AllowTorchFiles });
         CheckpointShapes.Check(source);
