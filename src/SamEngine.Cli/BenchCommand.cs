@@ -163,6 +163,11 @@ internal static class BenchCommand
             {
                 File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
             }
+            if (copies.Length == 0)
+            {
+                await Console.Error.WriteLineAsync($"note: without {SamCheckpoint.TokenizerName} and {SamCheckpoint.VocabularyName} (--tokenizers) " +
+                    "the model takes no prompts; copy them there");
+            }
             await Console.Error.WriteLineAsync("wrote " + folder);
             return ExitCodes.Success;
         });

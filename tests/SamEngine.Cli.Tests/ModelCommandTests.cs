@@ -21,6 +21,10 @@ public sealed class ModelCommandTests(SamCommand sam)
         }
         byte[] first = await Make("a");
         Assert.Equal(first, await Make("b", "f32", "--seed", "1"));
+        var mute = await sam.RunAsync("bench", "make-model", temp["mute"], "--config", Golden.Fixture("tiny-config.json"));
+        Assert.Equal(0, mute.ExitCode);
+        Assert.Contains("note: without tokenizer.model and vocab.txt (--tokenizers) the model takes no prompts", mute.Error,
+            StringComparison.Ordinal);
         Assert.NotEqual(first, await Make("c", "f32", "--seed", "2"));
         Assert.True((await Make("half", "bf16")).Length < first.Length * 2 / 3);
         Assert.Equal(0, (await sam.RunAsync("describe", sam.Pictures[0], "--model", temp["a"], "--max-length", "5")).ExitCode);
@@ -120,12 +124,12 @@ public sealed class ModelCommandTests(SamCommand sam)
         string file = Path.Combine(sam.Model, "model.safetensors");
         string folder = await sam.OutputAsync("model", "inspect", sam.Model);
         foreach (string part in (string[])["vision encoder", "Q-Former", "SAM adapters", "projection", "language model", "total",
-            "complete: the model loads, with SAM's adapters", "missing: generation_config.json"])
+            "complete: the model loads, with SAM's adapters"])
         {
             Assert.Contains(part, folder, StringComparison.Ordinal);
         }
         Assert.DoesNotContain("complete", await sam.OutputAsync("model", "inspect", file), StringComparison.Ordinal);
-        Assert.Contains("generation defaults: the reference's\n", folder, StringComparison.Ordinal);
+        Assert.Contains("generation defaults: the reference's, as there is no generation_config.json\n", folder, StringComparison.Ordinal);
         string tensors = await sam.OutputAsync("model", "inspect", sam.Model, "--tensors");
         Assert.Contains("llm_proj.weight\tF32\t[64, 48]\n", tensors, StringComparison.Ordinal);
 
@@ -147,6 +151,13 @@ public sealed class ModelCommandTests(SamCommand sam)
         var wrong = await sam.RunAsync("model", "inspect", temp["defaults"]);
         Assert.Equal(3, wrong.ExitCode);
         Assert.Contains($"incomplete: {defaults}: 'top_p' is 5", wrong.Output, StringComparison.Ordinal);
+
+        File.Delete(defaults);
+        File.Delete(Path.Combine(temp["defaults"], "vocab.txt"));
+        var mute = await sam.RunAsync("model", "inspect", temp["defaults"]);
+        Assert.Equal(3, mute.ExitCode);
+        Assert.Contains("\nincomplete: has no vocab.txt, which prompts need; copy", mute.Output, StringComparison.Ordinal);
+        Assert.DoesNotContain("\ncomplete", mute.Output, StringComparison.Ordinal);
 
         File.Copy(file, temp["model.safetensors"]);
         await File.WriteAllTextAsync(temp["config.json"], (await File.ReadAllTextAsync(Path.Combine(sam.Model, "config.json")))
