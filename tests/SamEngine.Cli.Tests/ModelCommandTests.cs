@@ -49,6 +49,20 @@ public sealed class ModelCommandTests(SamCommand sam)
     }
 
     [Fact]
+    public async Task Comparing_what_can_not_be_compared_prints_no_table()
+    {
+        foreach (var (code, expected, arguments) in (IEnumerable<(int, string, string[])>)[
+            (0, $"note: nothing in {sam.Model} is quantised\n", [sam.Model, sam.Model]), (3, "none: does not exist", [sam.Model, "none"]),
+            (6, "none: does not exist", [sam.Model, sam.Model, "--data", "none"])])
+        {
+            var result = await sam.RunAsync(["model", "compare", .. arguments]);
+            Assert.True(result.ExitCode == code, result.ToString());
+            Assert.Equal("", result.Output);
+            Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public async Task Weights_that_can_not_be_made_are_refused()
     {
         using var temp = new TempFolder();
