@@ -217,7 +217,8 @@ public sealed class ModelCommandTests(SamCommand sam)
             (Convert(temp["no"], "--sam", "none.pth"), 3, "none.pth: does not exist"),
             (Convert(temp["no"], "--bert-vocab", "none.txt"), 3, "none.txt: does not exist"),
             (Convert(temp["no"], "--max-shard-size", "0"), 2, "--max-shard-size is '0'"),
-            (["model", "convert", "-o", temp["no"]], 2, "--instructblip")])
+            (["model", "convert", "-o", temp["no"]], 2, "--instructblip: is missing; expected --instructblip and --llm, or --hf instead of both"),
+            (["model", "convert", "--instructblip", Path.Combine(golden, "lavis.pth"), "-o", temp["no"]], 2, "--llm: is missing")])
         {
             var result = await sam.RunAsync(arguments);
             Assert.True(result.ExitCode == code, result.ToString());
@@ -242,7 +243,7 @@ public sealed class ModelCommandTests(SamCommand sam)
         Assert.Contains("complete: the model loads\n", await sam.OutputAsync("model", "inspect", temp["out"]), StringComparison.Ordinal);
         var both = await sam.RunAsync([.. convert, temp["no"], "--llm", port]);
         Assert.Equal(2, both.ExitCode);
-        Assert.Contains("--hf stands alone", both.Error, StringComparison.Ordinal);
+        Assert.Contains("--llm: is given beside --hf, which holds both", both.Error, StringComparison.Ordinal);
 
         string[] describe = ["describe", sam.Pictures[0], "--model", port, "--max-length", "5", "--adapters"];
         string adapters = Path.Combine(port, PortWriter.AdaptersName);

@@ -67,10 +67,18 @@ public static class CheckpointConverter
             _ => throw new RequestException(nameof(options.DType), $"is '{options.DType}', expected f32, f16 or bf16"),
         };
         bool isPort = options.HuggingFace is not null;
-        if (isPort == options.InstructBlip is not null || isPort == options.Llm is not null)
+        foreach (var (name, value, other) in (IEnumerable<(string, string?, string)>)[
+            (nameof(options.InstructBlip), options.InstructBlip, nameof(options.Llm)),
+            (nameof(options.Llm), options.Llm, nameof(options.InstructBlip))])
         {
-            throw new RequestException(nameof(options.InstructBlip),
-                $"and {nameof(options.Llm)} go together, or {nameof(options.HuggingFace)} stands alone");
+            if (isPort && value is not null)
+            {
+                throw new RequestException(name, $"is given beside {nameof(options.HuggingFace)}, which holds both; leave one out");
+            }
+            if (!isPort && value is null)
+            {
+                throw new RequestException(name, $"is missing; expected {name} and {other}, or {nameof(options.HuggingFace)} instead of both");
+            }
         }
         string output = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(options.Output));
         OutputFolder.Require(output, mustBeEmpty: true);
