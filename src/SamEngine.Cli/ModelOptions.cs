@@ -88,9 +88,10 @@ internal sealed class ModelOptions
                 await Console.Error.WriteLineAsync("note: " + note);
             }
             var backend = model.Info.Backend;
-            string bundled = named is null ? $"{BundledModel.Name}, as no --model is given, " : "";
+            // Its long path in an installed tool is doctor's and --json's to say.
+            string name = named ?? $"{BundledModel.Name} (bundled)";
             await Console.Error.WriteLineAsync(
-                $"model: {bundled}{model.Info.Folder} ({Units.Bytes(model.Info.WeightBytes)} of weights), backend: {backend.Name} " +
+                $"model: {name}, {Units.Bytes(model.Info.WeightBytes)} of weights, backend: {backend.Name} " +
                 $"{backend.InstructionSet}, {(backend.Threads > 0 ? $"{backend.Threads} threads " : "")}({backend.Device}){selection.Reason}");
         }
         return model;

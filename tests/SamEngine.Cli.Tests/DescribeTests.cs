@@ -192,7 +192,7 @@ public sealed class DescribeTests(SamCommand sam)
             var environment = new Dictionary<string, string> { ["LC_ALL"] = locale };
             var result = await sam.RunAsync(environment, "describe", picture, "--model", folder, "--max-length", "9");
             Assert.True(result.ExitCode == 0, result.ToString());
-            Assert.StartsWith($"model: {folder} (", result.Error, StringComparison.Ordinal);
+            Assert.StartsWith($"model: {folder}, ", result.Error, StringComparison.Ordinal);
             var missing = await sam.RunAsync(environment, "describe", picture + "x", "--model", folder);
             Assert.Contains($"image 0 ({picture}x)", missing.Error, StringComparison.Ordinal);
         }
