@@ -271,6 +271,10 @@ public sealed class ModelCommandTests(SamCommand sam)
         string[] lines = (await sam.OutputAsync("doctor")).Split('\n');
         string[] devices = [.. lines.Where(l => l.StartsWith("backend ilgpu, device ", StringComparison.Ordinal))];
         Assert.Contains(": cpu, ILGPU's CPU accelerator, ", devices[^1], StringComparison.Ordinal);
+        // Below the devices, what ILGPU tried; the lines above them are CUDA's.
+        string after = lines[Array.IndexOf(lines, devices[^1]) + 1];
+        Assert.StartsWith("  tried libcuda.so.1: ", after, StringComparison.Ordinal);
+        Assert.Single(lines, l => l.StartsWith("  tried libOpenCL.so.1: ", StringComparison.Ordinal));
         Assert.All(devices, (line, i) => Assert.StartsWith($"backend ilgpu, device {i}: ", line, StringComparison.Ordinal));
         Assert.Single(lines, l => l.StartsWith(devices.Any(d => !d.Contains(": cpu,", StringComparison.Ordinal)
             && !d.Contains("not usable", StringComparison.Ordinal)) ? "backend auto: ilgpu, " : "backend auto: cpu, as ", StringComparison.Ordinal));
