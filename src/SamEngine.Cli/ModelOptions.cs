@@ -63,7 +63,7 @@ internal sealed class ModelOptions
         command.Options.Add(_kvTokens);
     }
 
-    /// <summary>Loads the model, showing progress and the checkpoint's notes on standard error.</summary>
+    /// <summary>Loads the model, showing progress and the checkpoint's notes on standard error unless <paramref name="quiet"/>.</summary>
     public async Task<SamModel> LoadAsync(ParseResult parsed, bool quiet, CancellationToken cancellation)
     {
         var selection = BackendSelection.Choose(parsed.GetValue(_backend) ?? BackendName.Auto, parsed.GetValue(_device),
@@ -80,7 +80,9 @@ internal sealed class ModelOptions
             KvCacheTokens = parsed.GetValue(_kvTokens) ?? 0,
         };
         string? named = parsed.GetValue(_model);
-        var model = await SamModel.LoadAsync(named ?? BundledModel.Require(), options, null, cancellation);
+        string folder = named ?? BundledModel.Require();
+        var model = await ProgressBar.WaitAsync("loading", report => SamModel.LoadAsync(folder, options,
+            new Reports<LoadProgress>(p => report(p.BytesDone, p.BytesTotal)), cancellation), quiet);
         if (!quiet)
         {
             foreach (string note in model.Info.Notes)

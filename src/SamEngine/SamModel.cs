@@ -53,8 +53,9 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
             }
             _backend.CheckBudget(MemoryEstimate.For(_checkpoint, options.Weights, _backend.ActivationType, options.KvCacheTokens));
             long done = 0;
+            long total = _checkpoint.Names.Where(n => !SamCheckpoint.IsSuperfluous(n)).Sum(n => _checkpoint.Peek(n).ByteLength);
             owned.Push(_weights = SamWeights.Load(_checkpoint, _backend, options.Weights, (name, bytes) =>
-                progress?.Report(new LoadProgress(name, done += bytes)), cancellation));
+                progress?.Report(new LoadProgress(name, done += bytes, total)), cancellation));
             owned.Push(_engine = new InferenceEngine(_weights, _backend, options.KvCacheTokens));
             Info = new SamModelInfo
             {
