@@ -66,7 +66,7 @@ internal static class DescribeCommand
             };
             // Said before a large model is loaded.
             request.Options.Validate();
-            using var loaded = await model.LoadAsync(parsed, silent, cancellation);
+            using var loaded = await model.LoadAsync(parsed, silent, cancellation, request.Options);
             bool asJson = parsed.GetValue(json);
             DescribeResult? result = null;
             // Null while there is no text, and where the whole text is empty.

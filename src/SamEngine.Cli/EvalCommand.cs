@@ -33,7 +33,7 @@ internal static class EvalCommand
             options.Validate();
             string folder = parsed.GetRequiredValue(output)!;
             OutputFolder.Require(folder, mustBeEmpty: false);
-            using var loaded = await model.LoadAsync(parsed, quiet: false, cancellation);
+            using var loaded = await model.LoadAsync(parsed, quiet: false, cancellation, options);
             var guided = parsed.GetValue(guidance) ?? Guidance.Auto;
             var shown = parsed.GetValue(pictures) ?? PictureControl.All;
             var settings = new Dictionary<string, string>(model.Settings(parsed, loaded), StringComparer.Ordinal)

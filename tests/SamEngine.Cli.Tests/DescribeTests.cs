@@ -117,6 +117,17 @@ public sealed class DescribeTests(SamCommand sam)
     }
 
     [Fact]
+    public async Task Room_for_keys_and_values_is_made_by_the_request()
+    {
+        string[] many = [.. sam.Describe[..^2], "--beams", "20", "--max-length", "250", "--stop", "e"];
+        var described = await sam.RunAsync(many);
+        Assert.True(described.ExitCode == 0, described.ToString());
+        var refused = await sam.RunAsync([.. many, "--kv-tokens", "600"]);
+        Assert.Equal(2, refused.ExitCode);
+        Assert.Contains("--kv-tokens: the request needs room", refused.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Rank_puts_the_best_first()
     {
         string[] rank = ["rank", .. sam.Pictures, "--model", sam.Model, "-p", "a picture", "-c", "a dog runs", "-c", "the boat",
