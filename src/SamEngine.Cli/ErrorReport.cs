@@ -72,6 +72,7 @@ internal static partial class ErrorReport
         {
             OperationCanceledException => "cancelled",
             RequestException request => InItsWords(request),
+            ImageException => LimitAdvice().Replace(error.Message, ""),
             OutputException when parsed.CommandResult.Children.OfType<OptionResult>()
                 .FirstOrDefault(o => o.Option.Name is "--out" or "--output") is { } option => $"{option.Option.Name}: {error.Message}",
             SamException or IOException or UnauthorizedAccessException => error.Message,
@@ -95,6 +96,10 @@ internal static partial class ErrorReport
 
     private static string CommandPath(CommandResult result) => result.Parent is CommandResult parent
         ? $"{CommandPath(parent)} {result.Command.Name}" : "sam";
+
+    /// <summary>Limits of pictures are an application's to raise; the command has no option for them.</summary>
+    [GeneratedRegex(@" or raise ImageLimits\.\w+$")]
+    private static partial Regex LimitAdvice();
 
     [GeneratedRegex(@"\b(?:SamModelOptions\.)?([A-Z]\w+|dtype)\b")]
     private static partial Regex OptionName();

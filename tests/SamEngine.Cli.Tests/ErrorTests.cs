@@ -141,6 +141,9 @@ public sealed class ErrorTests(SamCommand sam)
         var folder = await sam.RunAsync("describe", temp.Path, "--model", sam.Model);
         Assert.Equal(4, folder.ExitCode);
         Assert.Contains("is a folder", folder.Error, StringComparison.Ordinal);
+        var endless = await sam.RunAsync("describe", "/dev/zero", "--model", sam.Model);
+        Assert.Equal(4, endless.ExitCode);
+        Assert.EndsWith("; save the picture smaller\n", endless.Error, StringComparison.Ordinal);
     }
 
     [Fact]
