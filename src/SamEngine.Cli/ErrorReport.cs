@@ -49,8 +49,8 @@ internal static partial class ErrorReport
     {
         string command = CommandPath(parsed.CommandResult);
         // Where a word is unknown, the other errors follow from it.
-        var messages = parsed.UnmatchedTokens.Count > 0
-            ? parsed.UnmatchedTokens.Select(t => $"'{t}' is not a command or option of '{command}'")
+        IEnumerable<string> messages = parsed.UnmatchedTokens is [var unknown, ..]
+            ? [$"'{unknown}' is not a command or option of '{command}'{Suggestion(parsed.CommandResult.Command, unknown)}"]
             : parsed.Errors.Select(e => e.Message);
         foreach (string message in messages)
         {
@@ -92,6 +92,32 @@ internal static partial class ErrorReport
             OptionName().Replace(text, m => Names.GetValueOrDefault(m.Groups[1].Value, m.Value));
         return Names.GetValueOrDefault(error.Option, error.Option)
             + (first < 0 ? Translated(rest) : Translated(rest[..first]) + rest[first..last] + Translated(rest[last..]));
+    }
+
+    /// <summary>The command or option that a mistyped word is most like: at most two letters are wrong.</summary>
+    private static string Suggestion(Command command, string word)
+    {
+        var near = command.Subcommands.Select(c => c.Name).Concat(command.Options.Select(o => o.Name))
+            .Select(n => (Name: n, Distance: Distance(n, word))).Where(n => n.Distance <= 2).OrderBy(n => n.Distance).ToList();
+        return near.Count > 0 ? $"; did you mean '{near[0].Name}'?" : "";
+    }
+
+    /// <summary>Letters to insert, remove or replace to make one word of the other.</summary>
+    private static int Distance(string first, string second)
+    {
+        int[] row = [.. Enumerable.Range(0, second.Length + 1)];
+        for (int i = 1; i <= first.Length; i++)
+        {
+            int diagonal = row[0];
+            row[0] = i;
+            for (int j = 1; j <= second.Length; j++)
+            {
+                int above = row[j];
+                row[j] = Math.Min(Math.Min(above, row[j - 1]) + 1, diagonal + (first[i - 1] == second[j - 1] ? 0 : 1));
+                diagonal = above;
+            }
+        }
+        return row[^1];
     }
 
     private static string CommandPath(CommandResult result) => result.Parent is CommandResult parent

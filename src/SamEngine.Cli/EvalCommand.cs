@@ -18,7 +18,7 @@ internal static class EvalCommand
             "What the model is shown; controls: blank, every picture plain grey; first, the first of a group alone (all)");
         var limit = CommandOptions.Whole<int>("--limit", "Only the first samples (all)", least: 1);
         var atOnce = CommandOptions.Whole<int>("--at-once", "Samples under way together (8)", least: 1);
-        var beams = CommandOptions.Whole<int>("--beams", "Beams of the search (model's default, else 5); 1: greedy");
+        var beams = CommandOptions.Beams();
         var maxLength = CommandOptions.Whole<int>("--max-length", "Most ids, the start id counted (model's default, else 256)");
         var command = new Command("eval", "Answer a data set and score the answers as the reference's scripts do")
         {
