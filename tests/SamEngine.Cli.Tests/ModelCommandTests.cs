@@ -95,6 +95,9 @@ public sealed class ModelCommandTests(SamCommand sam)
         var searches = json.RootElement.GetProperty("searches");
         Assert.Equal([1, 5], searches.EnumerateArray().Select(s => s.GetProperty("beams").GetInt32()));
         Assert.All(searches.EnumerateArray(), s => Assert.Equal(2, s.GetProperty("qformer_ms").GetArrayLength()));
+        var cut = await sam.RunAsync("bench", sam.Pictures[0], "--model", sam.Model, "--tokens", "1000", "--runs", "1", "--quiet");
+        Assert.True(cut.ExitCode == 0, cut.ToString());
+        Assert.Matches(@"^note: the model's context holds \d+ of the 1000 tokens asked for\n$", cut.Error);
         Assert.Equal(3, (await sam.RunAsync("bench", "--model", "/no/such/folder")).ExitCode);
         Assert.Equal(2, (await sam.RunAsync("bench", "--model", sam.Model, "--tokens", "0")).ExitCode);
     }
