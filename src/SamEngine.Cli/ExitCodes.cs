@@ -15,6 +15,9 @@ internal static class ExitCodes
     public const int Output = 7;
     public const int Cancelled = 130;
 
+    public const string Help = "Exit codes: 0 done, 1 internal error, 2 wrong use, 3 model or checkpoint, 4 picture, 5 backend, " +
+        "6 data set, 7 output that can't be written, 130 cancelled.";
+
     public static int For(Exception error) => error switch
     {
         RequestException => Usage,

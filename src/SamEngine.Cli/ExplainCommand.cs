@@ -22,7 +22,8 @@ internal static partial class ExplainCommand
         var output = CommandOptions.Path("--out", "Folder for the maps, sheet.png and explanation.json", "-o");
         output.Required = true;
         var guidance = CommandOptions.Choice<Guidance>("--guidance", "Whether the pictures guide each other (auto: where the model can)");
-        var command = new Command("explain", "Answer, and draw what the answer rests on") { images, prompt, output, guidance };
+        var quiet = new Option<bool>("--quiet", "-q") { Description = "Nothing but the text and errors" };
+        var command = new Command("explain", "Answer, and draw what the answer rests on") { images, prompt, output, guidance, quiet };
         var model = new ModelOptions();
         model.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
@@ -30,7 +31,7 @@ internal static partial class ExplainCommand
             var pictures = CommandOptions.ReadPictures(parsed, images);
             string folder = parsed.GetRequiredValue(output)!;
             OutputFolder.Require(folder, mustBeEmpty: false);
-            using var loaded = await model.LoadAsync(parsed, quiet: false, cancellation);
+            using var loaded = await model.LoadAsync(parsed, parsed.GetValue(quiet), cancellation);
             // Read once, for the model and for the maps: a pipe gives its picture only once.
             pictures = [.. pictures.Select((p, i) => SamImage.FromBytes(p.ReadEncoded(i, new ImageLimits(), cancellation), p.Name))];
             var explanation = await loaded.ExplainAsync(new DescribeRequest
@@ -52,7 +53,10 @@ internal static partial class ExplainCommand
                 }
             }
             Console.Out.WriteLine(explanation.Result.Text);
-            await Console.Error.WriteLineAsync($"wrote {folder}; columns of sheet.png: {string.Join(" | ", columns)}");
+            if (!parsed.GetValue(quiet))
+            {
+                await Console.Error.WriteLineAsync($"wrote {folder}; columns of sheet.png: {string.Join(" | ", columns)}");
+            }
             return ExitCodes.Success;
         });
         return command;

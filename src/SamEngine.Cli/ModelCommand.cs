@@ -153,6 +153,11 @@ internal static class ModelCommand
             }
             var report = CheckpointInspector.Inspect(Directory.Exists(target) ? target : CommandOptions.MustExist(target)!);
             var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Out) });
+            if (Console.IsOutputRedirected)
+            {
+                // A pipe has no width to wrap at.
+                console.Profile.Width = 1000;
+            }
             var table = new Table().Border(TableBorder.Simple).AddColumns("part", "tensors", "parameters", "bytes", "formats");
             foreach (var part in report.Parts)
             {

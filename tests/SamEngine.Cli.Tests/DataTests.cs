@@ -32,6 +32,12 @@ public sealed class DataTests(SamCommand sam) : IDisposable
         var second = await sam.RunAsync(eval);
         Assert.Contains("3 of 6 samples are answered", second.Error, StringComparison.Ordinal);
         Assert.Equal(first.Output, second.Output);
+        var quiet = await sam.RunAsync([.. eval, "-q", "--json"]);
+        Assert.Equal("", quiet.Error);
+        using var scores = JsonDocument.Parse(quiet.Output);
+        Assert.Equal(6, scores.RootElement.GetProperty("samples").GetInt32());
+        Assert.Contains(FormattableString.Invariant($"CIDEr {scores.RootElement.GetProperty("cider").GetDouble():F2} "), first.Output,
+            StringComparison.Ordinal);
 
         foreach (var (key, more) in (IEnumerable<(string, string[])>)[("guidance", ["--guidance", "off"]), ("weights", ["--weights", "q8"]),
             ("num_beams", ["--beams", "2"]), ("backend", ["--isa", "scalar"]),
@@ -150,6 +156,7 @@ public sealed class DataTests(SamCommand sam) : IDisposable
         // Fewer pictures and no guidance: maps of the earlier answer go, what is not ours stays.
         File.WriteAllText(Path.Combine(_folder["maps"], "3-mine.png"), "");
         await sam.OutputAsync("explain", sam.Pictures[0], sam.Pictures[1], "--guidance", "off", "--model", sam.Model, "--out", _folder["maps"]);
+        Assert.Equal("", (await sam.RunAsync("explain", sam.Pictures[0], "-q", "--model", sam.Model, "--out", _folder["quiet"])).Error);
         string[] left = [.. Directory.EnumerateFiles(_folder["maps"], "?-*.png").Select(f => Path.GetFileName(f))];
         Assert.All(left, f => Assert.True(f == "3-mine.png" || (f[0] is '1' or '2' && !f.Contains("weight", StringComparison.Ordinal)), f));
         Assert.Contains("3-mine.png", left);

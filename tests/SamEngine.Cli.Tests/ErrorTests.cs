@@ -101,6 +101,7 @@ public sealed class ErrorTests(SamCommand sam)
         }
         var mistyped = await sam.RunAsync("descirbe", "a.png");
         Assert.Equal("sam: 'descirbe' is not a command or option of 'sam'; did you mean 'describe'?\nSee 'sam --help'.\n", mistyped.Error);
+        Assert.Contains("7 output", await sam.OutputAsync("--help"), StringComparison.Ordinal);
         Assert.Contains("describe", await sam.OutputAsync("--help"), StringComparison.Ordinal);
         Assert.Contains("--beams", await sam.OutputAsync("describe", "--help"), StringComparison.Ordinal);
         Assert.Matches(@"^\d+\.\d+", await sam.OutputAsync("--version"));

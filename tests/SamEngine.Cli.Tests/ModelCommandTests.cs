@@ -145,6 +145,9 @@ public sealed class ModelCommandTests(SamCommand sam)
         {
             Assert.Contains(part, folder, StringComparison.Ordinal);
         }
+        // A row is one line, however narrow a console might be.
+        Assert.Matches(@"\n +total +[\d,]+ +[\d,]+ +[\d.]+ [KM]iB", (await sam.RunAsync(new Dictionary<string, string> { ["COLUMNS"] = "20" },
+            "model", "inspect", sam.Model)).Output);
         Assert.DoesNotContain("complete", await sam.OutputAsync("model", "inspect", file), StringComparison.Ordinal);
         Assert.Contains("generation defaults: the reference's, as there is no generation_config.json\n", folder, StringComparison.Ordinal);
         string tensors = await sam.OutputAsync("model", "inspect", sam.Model, "--tensors");
