@@ -65,7 +65,8 @@ internal sealed class ModelOptions
         command.Options.Add(_kvTokens);
     }
 
-    /// <summary>Loads the model, with room for <paramref name="request"/> where <c>--kv-tokens</c> is not given, showing progress and the checkpoint's notes on standard error unless <paramref name="quiet"/>.</summary>
+    /// <summary>Loads the model, with room for <paramref name="request"/> where <c>--kv-tokens</c> is not given, showing progress and
+    /// the checkpoint's notes on standard error unless <paramref name="quiet"/>.</summary>
     public async Task<SamModel> LoadAsync(ParseResult parsed, bool quiet, CancellationToken cancellation,
         GenerationOptions? request = null)
     {
@@ -131,7 +132,7 @@ internal sealed class ModelOptions
     {
         var text = new StringBuilder();
         foreach (string file in Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal)
-            .Concat(adapters is null ? [] : [adapters]))
+            .Concat(adapters is null ? [] : (string[])[adapters]))
         {
             var info = new FileInfo(file);
             text.Append(CultureInfo.InvariantCulture, $"{Path.GetRelativePath(folder, file)} {info.Length} {info.LastWriteTimeUtc.Ticks}\n");

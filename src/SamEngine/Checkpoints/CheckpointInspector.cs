@@ -48,7 +48,8 @@ internal static class CheckpointInspector
                 complete = missing.Length == 0;
                 notes.Add(complete ? "complete: the model loads" + (checkpoint.HasAdapters ? ", with SAM's adapters" : "")
                     : $"incomplete: has no {string.Join(" and no ", missing)}, which prompts need; copy them there");
-                notes.Add(defaults.Count == 0 ? $"generation defaults: the reference's{(checkpoint.GenerationConfigPath is null ? $", as there is no {SamCheckpoint.GenerationConfigName}" : "")}" : "generation defaults: "
+                notes.Add(defaults.Count == 0 ? "generation defaults: the reference's" + (checkpoint.GenerationConfigPath is null
+                    ? $", as there is no {SamCheckpoint.GenerationConfigName}" : "") : "generation defaults: "
                     + string.Join(", ", defaults.Select(d => $"{d.Key} {d.Value}")) + "; the rest are the reference's");
             }
             catch (CheckpointException e)
