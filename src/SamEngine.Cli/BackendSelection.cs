@@ -36,7 +36,8 @@ internal sealed record BackendSelection(BackendProvider? Provider, string Reason
         }
         if (activations is not null && backend != BackendName.Cuda)
         {
-            throw new RequestException(nameof(CudaProvider.ActivationType), $"is {activations}, but goes with --backend cuda only");
+            throw new RequestException(nameof(CudaProvider.ActivationType),
+                $"is {activations.ToString()!.ToLowerInvariant()}, but goes with --backend cuda only");
         }
         return backend switch
         {

@@ -43,6 +43,10 @@ internal static class BenchCommand
             {
                 searches.Add(await MeasureAsync(loaded, images, beams, parsed.GetValue(tokens) ?? 60, parsed.GetValue(runs) ?? 3, cancellation));
             }
+            if (parsed.GetValue(tokens) is { } asked && searches[0].Any.OutputTokens < asked)
+            {
+                await Console.Error.WriteLineAsync($"note: the model's context holds {searches[0].Any.OutputTokens} of the {asked} tokens asked for");
+            }
             if (parsed.GetValue(json))
             {
                 WriteJson(loaded.Info, images.Count, searches);
@@ -162,6 +166,11 @@ internal static class BenchCommand
             foreach (string file in copies)
             {
                 File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
+            }
+            if (copies.Length == 0)
+            {
+                await Console.Error.WriteLineAsync($"note: without {SamCheckpoint.TokenizerName} and {SamCheckpoint.VocabularyName} (--tokenizers) " +
+                    "the model takes no prompts; copy them there");
             }
             await Console.Error.WriteLineAsync("wrote " + folder);
             return ExitCodes.Success;

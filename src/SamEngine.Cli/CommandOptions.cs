@@ -3,6 +3,7 @@ using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Numerics;
 using System.Text.Json;
+using SamEngine.Decoding;
 using SamEngine.Imaging;
 
 namespace SamEngine.Cli;
@@ -10,18 +11,22 @@ namespace SamEngine.Cli;
 /// <summary>Options and arguments whose errors say what was given and what is expected, the same under every locale.</summary>
 internal static class CommandOptions
 {
-    /// <summary>An integer of at least <paramref name="least"/>; a value too small for the engine is the engine's to
-    /// refuse.</summary>
-    public static Option<T?> Whole<T>(string name, string description, T? least = null)
+    /// <summary>An integer of at least <paramref name="least"/> and at most <paramref name="most"/>; where they are null, a value out
+    /// of range is the engine's to refuse.</summary>
+    public static Option<T?> Whole<T>(string name, string description, T? least = null, T? most = null)
         where T : struct, IBinaryInteger<T>, IMinMaxValue<T> => new(name)
         {
             Description = description,
             CustomParser = result => Parsed<T>(result, name, FormattableString.Invariant(
-                least is null && T.IsNegative(T.MinValue) ? $"a whole number, at most {T.MaxValue}"
-                    : (FormattableString)$"a whole number from {least ?? T.MinValue} to {T.MaxValue}"),
+                least is null && T.IsNegative(T.MinValue) ? $"a whole number, at most {most ?? T.MaxValue}"
+                    : (FormattableString)$"a whole number from {least ?? T.MinValue} to {most ?? T.MaxValue}"),
                 text => T.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var value)
-                    && value >= (least ?? T.MinValue) ? value : null),
+                    && value >= (least ?? T.MinValue) && value <= (most ?? T.MaxValue) ? value : null),
         };
+
+    /// <summary>Beams of a search.</summary>
+    public static Option<int?> Beams() => Whole<int>("--beams", "Beams of the search (model's default, else 5); 1: greedy", 1,
+        GenerationSettings.MostBeams);
 
     /// <summary>A number with a decimal point. A comma is refused: read as a thousands separator, 0,5 would be 5.</summary>
     public static Option<float?> Number(string name, string description) => new(name)

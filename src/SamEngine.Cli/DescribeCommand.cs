@@ -17,7 +17,7 @@ internal static class DescribeCommand
             Description = "What to say about them",
             DefaultValueFactory = _ => DefaultPrompt,
         };
-        var beams = CommandOptions.Whole<int>("--beams", "Beams of the search (model's default, else 5); 1: greedy");
+        var beams = CommandOptions.Beams();
         var maxLength = CommandOptions.Whole<int>("--max-length", "Most ids, the start id counted (model's default, else 256)");
         var minLength = CommandOptions.Whole<int>("--min-length", "Least ids before the text may end (model's default, else 1)");
         var repetition = CommandOptions.Number("--repetition-penalty", "1: off (model's default, else 1.5)");
@@ -66,7 +66,7 @@ internal static class DescribeCommand
             };
             // Said before a large model is loaded.
             request.Options.Validate();
-            using var loaded = await model.LoadAsync(parsed, silent, cancellation);
+            using var loaded = await model.LoadAsync(parsed, silent, cancellation, request.Options);
             bool asJson = parsed.GetValue(json);
             DescribeResult? result = null;
             // Null while there is no text, and where the whole text is empty.

@@ -24,7 +24,7 @@ internal static class DoctorCommand
                 Console.Out.WriteLine($"backend cpu: {backend.Info.InstructionSet} kernels on {backend.Info.Device}, " +
                     $"{backend.Info.Threads} threads; possible here: {string.Join(", ", CpuBackend.InstructionSets)}");
             }
-            catch (BackendException e)
+            catch (Exception e) when (e is BackendException or RequestException)
             {
                 Console.Out.WriteLine("backend cpu: not usable: " + e.Message);
                 code = ExitCodes.Backend;
@@ -34,15 +34,16 @@ internal static class DoctorCommand
                 Console.Out.WriteLine($"  tried {probe.Path}: {probe.Outcome}");
             }
             WriteCuda();
-            foreach (var driver in IlgpuProvider.Drivers)
-            {
-                Console.Out.WriteLine($"  tried {driver.Library}: {driver.Problem ?? "started"}");
-            }
+            var drivers = IlgpuProvider.Drivers;
             foreach (var device in IlgpuProvider.Devices)
             {
                 string memory = device.MemoryBytes > 0 ? ", " + Units.Bytes(device.MemoryBytes) : "";
                 Console.Out.WriteLine($"backend ilgpu, device {device.Number}: {device.Kind.ToString().ToLowerInvariant()}, {device.Name}{memory}" +
                     (device.Refusal is { } refusal ? $": not usable: {refusal}" : ""));
+            }
+            foreach (var driver in drivers)
+            {
+                Console.Out.WriteLine($"  tried {driver.Library}: {driver.Problem ?? "started"}");
             }
             var auto = BackendSelection.Auto();
             Console.Out.WriteLine($"backend auto: {auto.Provider switch { null => "cpu", CudaProvider => "cuda", _ => "ilgpu" }}{auto.Reason}");

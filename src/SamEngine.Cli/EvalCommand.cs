@@ -1,6 +1,8 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Text.Json;
 using SamEngine.Data;
+using SamEngine.Decoding;
 
 namespace SamEngine.Cli;
 
@@ -17,11 +19,13 @@ internal static class EvalCommand
             "What the model is shown; controls: blank, every picture plain grey; first, the first of a group alone (all)");
         var limit = CommandOptions.Whole<int>("--limit", "Only the first samples (all)", least: 1);
         var atOnce = CommandOptions.Whole<int>("--at-once", "Samples under way together (8)", least: 1);
-        var beams = CommandOptions.Whole<int>("--beams", "Beams of the search (model's default, else 5); 1: greedy");
+        var beams = CommandOptions.Beams();
         var maxLength = CommandOptions.Whole<int>("--max-length", "Most ids, the start id counted (model's default, else 256)");
+        var json = new Option<bool>("--json") { Description = "Print the scores as one JSON object" };
+        var quiet = new Option<bool>("--quiet", "-q") { Description = "Nothing but the scores and errors" };
         var command = new Command("eval", "Answer a data set and score the answers as the reference's scripts do")
         {
-            data, output, guidance, pictures, limit, atOnce, beams, maxLength,
+            data, output, guidance, pictures, limit, atOnce, beams, maxLength, json, quiet,
         };
         var model = new ModelOptions();
         model.AddTo(command);
@@ -30,22 +34,26 @@ internal static class EvalCommand
             var dataset = MmLinkDataset.Open(parsed.GetRequiredValue(data));
             var options = new GenerationOptions { NumBeams = parsed.GetValue(beams), MaxLength = parsed.GetValue(maxLength) };
             options.Validate();
-            using var loaded = await model.LoadAsync(parsed, quiet: false, cancellation);
+            string folder = parsed.GetRequiredValue(output)!;
+            OutputFolder.Require(folder, mustBeEmpty: false);
+            using var loaded = await model.LoadAsync(parsed, parsed.GetValue(quiet), cancellation, options);
             var guided = parsed.GetValue(guidance) ?? Guidance.Auto;
             var shown = parsed.GetValue(pictures) ?? PictureControl.All;
-            var run = new EvaluationRun(dataset, parsed.GetRequiredValue(output)!, new Dictionary<string, string>(StringComparer.Ordinal)
+            var settings = new Dictionary<string, string>(model.Settings(parsed, loaded), StringComparer.Ordinal)
             {
-                ["model"] = Path.GetFullPath(loaded.Info.Folder),
                 ["guidance"] = guided.ToString(),
-                ["beams"] = Text(options.NumBeams),
-                ["max_length"] = Text(options.MaxLength),
-                ["limit"] = Text(parsed.GetValue(limit)),
-            }, parsed.GetValue(limit), shown);
-            if (run.Progress.Done > 0)
+                ["limit"] = parsed.GetValue(limit)?.ToString(CultureInfo.InvariantCulture) ?? "none",
+            };
+            foreach (var (key, value) in GenerationConfig.Named(options.Over(loaded.Info.GenerationDefaults)))
+            {
+                settings[key] = value;
+            }
+            var run = new EvaluationRun(dataset, folder, settings, parsed.GetValue(limit), shown);
+            if (run.Progress.Done > 0 && !parsed.GetValue(quiet))
             {
                 await Console.Error.WriteLineAsync($"going on: {run.Progress.Done} of {run.Progress.Total} samples are answered");
             }
-            var result = await ProgressBar.RunAsync("answering", report => run.RunAsync(
+            Task<EvaluationResult> Answer(IProgress<(int Done, int Total)>? progress) => run.RunAsync(
                 async (sample, cancel) => (await loaded.DescribeToEndAsync(new DescribeRequest
                 {
                     Images = dataset.ImagesOf(sample, shown, cancel),
@@ -53,8 +61,14 @@ internal static class EvalCommand
                     Guidance = guided,
                     Options = options,
                 }, cancel)).Text,
-                parsed.GetValue(atOnce) ?? 8, new Reports<(int Done, int Total)>(p => report(p.Done, p.Total)),
-                cancellation).GetAwaiter().GetResult());
+                parsed.GetValue(atOnce) ?? 8, progress, cancellation);
+            var result = parsed.GetValue(quiet) ? await Answer(null) : await ProgressBar.RunAsync("answering", report =>
+                Answer(new Reports<(int Done, int Total)>(p => report(p.Done, p.Total))).GetAwaiter().GetResult());
+            if (parsed.GetValue(json))
+            {
+                WriteJson(result, shown);
+                return ExitCodes.Success;
+            }
             var s = result.Scores;
             string control = shown == PictureControl.All ? "" : $", pictures: {shown}".ToLowerInvariant();
             Console.Out.WriteLine(FormattableString.Invariant(
@@ -69,5 +83,31 @@ internal static class EvalCommand
         return command;
     }
 
-    private static string Text(int? value) => value?.ToString(CultureInfo.InvariantCulture) ?? "default";
+    /// <summary>Scores are percentages, as the reference prints them.</summary>
+    private static void WriteJson(EvaluationResult result, PictureControl shown)
+    {
+        var stream = StandardStreams.Output;
+        using (var json = new Utf8JsonWriter(stream, Json.Options))
+        {
+            json.WriteStartObject();
+            json.WriteNumber("samples", result.Scores.Samples.Count);
+            json.WriteString("pictures", shown.ToString().ToLowerInvariant());
+            json.WriteNumber("cider", 100 * result.Scores.Cider);
+            json.WriteNumber("bleu4", 100 * result.Scores.Bleu[3]);
+            json.WriteNumber("rouge_l", 100 * result.Scores.Rouge);
+            json.WriteStartArray("families");
+            foreach (var family in result.Accuracy)
+            {
+                json.WriteStartObject();
+                json.WriteString("family", family.Family);
+                json.WriteNumber("samples", family.Samples);
+                json.WriteNumber("right", family.Right);
+                json.WriteNumber("majority", family.Majority);
+                json.WriteEndObject();
+            }
+            json.WriteEndArray();
+            json.WriteEndObject();
+        }
+        stream.Write("\n"u8);
+    }
 }

@@ -12,7 +12,11 @@ internal static class ExitCodes
     public const int Image = 4;
     public const int Backend = 5;
     public const int Dataset = 6;
+    public const int Output = 7;
     public const int Cancelled = 130;
+
+    public const string Help = "Exit codes: 0 done, 1 internal error, 2 wrong use, 3 model or checkpoint, 4 picture, 5 backend, " +
+        "6 data set, 7 output that can't be written, 130 cancelled.";
 
     public static int For(Exception error) => error switch
     {
@@ -22,6 +26,8 @@ internal static class ExitCodes
         ImageException => Image,
         BackendException => Backend,
         NumericException => Checkpoint,
+        // What is read has errors of its own: these come of writing.
+        OutputException or IOException or UnauthorizedAccessException => Output,
         OperationCanceledException => Cancelled,
         _ => Internal,
     };

@@ -1,11 +1,13 @@
 using System.CommandLine;
+using System.Globalization;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using SkiaSharp;
 
 namespace SamEngine.Cli;
 
 /// <summary><c>sam explain</c>: what the engine looked at, as heat maps over the pictures.</summary>
-internal static class ExplainCommand
+internal static partial class ExplainCommand
 {
     private const int Gap = 8;
 
@@ -20,25 +22,41 @@ internal static class ExplainCommand
         var output = CommandOptions.Path("--out", "Folder for the maps, sheet.png and explanation.json", "-o");
         output.Required = true;
         var guidance = CommandOptions.Choice<Guidance>("--guidance", "Whether the pictures guide each other (auto: where the model can)");
-        var command = new Command("explain", "Answer, and draw what the answer rests on") { images, prompt, output, guidance };
+        var quiet = new Option<bool>("--quiet", "-q") { Description = "Nothing but the text and errors" };
+        var command = new Command("explain", "Answer, and draw what the answer rests on") { images, prompt, output, guidance, quiet };
         var model = new ModelOptions();
         model.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
             var pictures = CommandOptions.ReadPictures(parsed, images);
-            using var loaded = await model.LoadAsync(parsed, quiet: false, cancellation);
+            string folder = parsed.GetRequiredValue(output)!;
+            OutputFolder.Require(folder, mustBeEmpty: false);
+            using var loaded = await model.LoadAsync(parsed, parsed.GetValue(quiet), cancellation);
+            // Read once, for the model and for the maps: a pipe gives its picture only once.
+            pictures = [.. pictures.Select((p, i) => SamImage.FromBytes(p.ReadEncoded(i, new ImageLimits(), cancellation), p.Name))];
             var explanation = await loaded.ExplainAsync(new DescribeRequest
             {
                 Images = pictures,
                 Prompt = parsed.GetRequiredValue(prompt),
                 Guidance = parsed.GetValue(guidance) ?? Guidance.Auto,
             }, cancellation);
-            string folder = parsed.GetRequiredValue(output)!;
             Directory.CreateDirectory(folder);
             var columns = Draw(explanation, pictures, folder);
             WriteJson(explanation, loaded.Info.Folder, Path.Combine(folder, "explanation.json"));
+            foreach (string map in Directory.EnumerateFiles(folder, "*-*.png"))
+            {
+                // Of an earlier answer about more pictures, or with guidance.
+                if (MapName().Match(Path.GetFileName(map)) is { Success: true } name
+                    && (int.Parse(name.Groups[1].Value, CultureInfo.InvariantCulture) > pictures.Count || !columns.Contains(name.Groups[2].Value)))
+                {
+                    File.Delete(map);
+                }
+            }
             Console.Out.WriteLine(explanation.Result.Text);
-            await Console.Error.WriteLineAsync($"wrote {folder}; columns of sheet.png: {string.Join(" | ", columns)}");
+            if (!parsed.GetValue(quiet))
+            {
+                await Console.Error.WriteLineAsync($"wrote {folder}; columns of sheet.png: {string.Join(" | ", columns)}");
+            }
             return ExitCodes.Success;
         });
         return command;
@@ -79,10 +97,22 @@ internal static class ExplainCommand
         return ["picture", .. columns.Select(c => c.Name)];
     }
 
+    [GeneratedRegex(@"^(\d{1,9})-(weight|stream\d+-layer\d+)\.png$")]
+    private static partial Regex MapName();
+
     private static void Save(SKBitmap bitmap, string path)
     {
-        using var file = File.Create(path);
-        bitmap.Encode(file, SKEncodedImageFormat.Png, 100);
+        // Encoded first: an exception of the file must not pass through the native encoder.
+        using var png = bitmap.Encode(SKEncodedImageFormat.Png, 100);
+        try
+        {
+            File.WriteAllBytes(path, png.AsSpan());
+        }
+        catch (IOException)
+        {
+            File.Delete(path);
+            throw;
+        }
     }
 
     private static void WriteJson(Explanation explanation, string model, string path)

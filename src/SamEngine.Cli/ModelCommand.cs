@@ -102,17 +102,30 @@ internal static class ModelCommand
             "in blocks of 32 would be; with --data, how far its next-token distributions are") { original, quantized, data, limit };
         command.SetAction(async (parsed, cancellation) =>
         {
-            Console.Out.WriteLine("tensor\tformat\trelative error\tcosine\tplain rounding");
-            foreach (var e in QuantizationError.Compare(parsed.GetRequiredValue(original), parsed.GetRequiredValue(quantized)))
+            var dataset = parsed.GetValue(data) is { } folder ? MmLinkDataset.Open(folder) : null;
+            // Not on this thread, which has yet to start listening for Ctrl-C.
+            await Task.Run(() =>
             {
-                Console.Out.WriteLine(FormattableString.Invariant(
-                    $"{e.Name}\t{e.Format}\t{e.RelativeError:0.0000}\t{e.Cosine:0.000000}\t{e.PlainError:0.0000}"));
-            }
-            if (parsed.GetValue(data) is not { } folder)
+                bool any = false;
+                foreach (var e in QuantizationError.Compare(parsed.GetRequiredValue(original), parsed.GetRequiredValue(quantized), cancellation))
+                {
+                    if (!any)
+                    {
+                        Console.Out.WriteLine("tensor\tformat\trelative error\tcosine\tplain rounding");
+                        any = true;
+                    }
+                    Console.Out.WriteLine(FormattableString.Invariant(
+                        $"{e.Name}\t{e.Format}\t{e.RelativeError:0.0000}\t{e.Cosine:0.000000}\t{e.PlainError:0.0000}"));
+                }
+                if (!any)
+                {
+                    Console.Error.WriteLine($"note: nothing in {parsed.GetRequiredValue(quantized)} is quantised");
+                }
+            }, cancellation);
+            if (dataset is null)
             {
                 return ExitCodes.Success;
             }
-            var dataset = MmLinkDataset.Open(folder);
             using var right = await SamModel.LoadAsync(parsed.GetRequiredValue(original), cancellationToken: cancellation);
             using var found = await SamModel.LoadAsync(parsed.GetRequiredValue(quantized), cancellationToken: cancellation);
             var distance = await ProgressBar.RunAsync("comparing", report => LogitComparison.CompareAsync(right, found, dataset,
@@ -140,6 +153,11 @@ internal static class ModelCommand
             }
             var report = CheckpointInspector.Inspect(Directory.Exists(target) ? target : CommandOptions.MustExist(target)!);
             var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Out) });
+            if (Console.IsOutputRedirected)
+            {
+                // A pipe has no width to wrap at.
+                console.Profile.Width = 1000;
+            }
             var table = new Table().Border(TableBorder.Simple).AddColumns("part", "tensors", "parameters", "bytes", "formats");
             foreach (var part in report.Parts)
             {

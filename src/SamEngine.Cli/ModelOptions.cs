@@ -1,7 +1,12 @@
 using System.CommandLine;
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using SamEngine.Checkpoints;
 using SamEngine.Cuda;
+using SamEngine.Model;
 
 namespace SamEngine.Cli;
 
@@ -43,7 +48,7 @@ internal sealed class ModelOptions
     private readonly Option<string?> _isa = new("--isa") { Description = "Instruction set: scalar, avx2, avx512, avx512-vnni, avx512-bf16 (the best there is)" };
 
     private readonly Option<int?> _kvTokens = CommandOptions.Whole<int>("--kv-tokens",
-        "Tokens of key/value memory; 0: twice the context, or what five beams of 256 ids need (0)");
+        "Tokens of key/value memory; 0: twice the context, or what the request needs (0)");
 
     public void AddTo(Command command)
     {
@@ -60,11 +65,15 @@ internal sealed class ModelOptions
         command.Options.Add(_kvTokens);
     }
 
-    /// <summary>Loads the model, showing progress and the checkpoint's notes on standard error.</summary>
-    public async Task<SamModel> LoadAsync(ParseResult parsed, bool quiet, CancellationToken cancellation)
+    /// <summary>Loads the model, with room for <paramref name="request"/> where <c>--kv-tokens</c> is not given, showing progress and
+    /// the checkpoint's notes on standard error unless <paramref name="quiet"/>.</summary>
+    public async Task<SamModel> LoadAsync(ParseResult parsed, bool quiet, CancellationToken cancellation,
+        GenerationOptions? request = null)
     {
         var selection = BackendSelection.Choose(parsed.GetValue(_backend) ?? BackendName.Auto, parsed.GetValue(_device),
             parsed.GetValue(_activations));
+        string? named = parsed.GetValue(_model);
+        string folder = named ?? BundledModel.Require();
         var options = new SamModelOptions
         {
             BackendProvider = selection.Provider,
@@ -74,10 +83,10 @@ internal sealed class ModelOptions
             UseMmap = !parsed.GetValue(_noMmap),
             Threads = parsed.GetValue(_threads) ?? 0,
             InstructionSet = parsed.GetValue(_isa),
-            KvCacheTokens = parsed.GetValue(_kvTokens) ?? 0,
+            KvCacheTokens = parsed.GetValue(_kvTokens) is { } tokens and not 0 ? tokens : RoomFor(request, folder),
         };
-        string? named = parsed.GetValue(_model);
-        var model = await SamModel.LoadAsync(named ?? BundledModel.Require(), options, null, cancellation);
+        var model = await ProgressBar.WaitAsync("loading", report => SamModel.LoadAsync(folder, options,
+            new Reports<LoadProgress>(p => report(p.BytesDone, p.BytesTotal)), cancellation), quiet);
         if (!quiet)
         {
             foreach (string note in model.Info.Notes)
@@ -85,12 +94,50 @@ internal sealed class ModelOptions
                 await Console.Error.WriteLineAsync("note: " + note);
             }
             var backend = model.Info.Backend;
-            string bundled = named is null ? $"{BundledModel.Name}, as no --model is given, " : "";
+            // Its long path in an installed tool is doctor's and --json's to say.
+            string name = named ?? $"{BundledModel.Name} (bundled)";
             await Console.Error.WriteLineAsync(
-                $"model: {bundled}{model.Info.Folder} ({Units.Bytes(model.Info.WeightBytes)} of weights), backend: {backend.Name} " +
+                $"model: {name}, {Units.Bytes(model.Info.WeightBytes)} of weights, backend: {backend.Name} " +
                 $"{backend.InstructionSet}, {(backend.Threads > 0 ? $"{backend.Threads} threads " : "")}({backend.Device}){selection.Reason}");
         }
         return model;
+    }
+
+    /// <summary>Tokens of key/value memory for the request; 0, the model's own choice, where that holds it.</summary>
+    private static int RoomFor(GenerationOptions? request, string folder)
+    {
+        string config = Path.Combine(folder, SamCheckpoint.ConfigName);
+        if (request is null || (request.NumBeams ?? request.MaxLength) is null || !File.Exists(config))
+        {
+            return 0;
+        }
+        var model = PortConfig.LoadEither(config);
+        int tokens = InferenceEngine.CacheTokens(model, request);
+        return tokens > InferenceEngine.CacheTokens(model, new GenerationOptions()) ? tokens : 0;
+    }
+
+    /// <summary>What a loaded model's answers depend on, for runs whose parts must agree: the folder and what its files are, how
+    /// its weights are held and what computes.</summary>
+    public IReadOnlyDictionary<string, string> Settings(ParseResult parsed, SamModel model) => new Dictionary<string, string>(StringComparer.Ordinal)
+    {
+        ["model"] = Path.GetFullPath(model.Info.Folder),
+        ["model_files"] = Fingerprint(model.Info.Folder, parsed.GetValue(_adapters)),
+        ["adapters"] = parsed.GetValue(_adapters) is { } adapters ? Path.GetFullPath(adapters) : "the model's",
+        ["weights"] = parsed.GetValue(_weights) is { } weights ? WeightFormats.Parse(weights).ToString() : "as stored",
+        ["backend"] = $"{model.Info.Backend.Name} {model.Info.Backend.InstructionSet}",
+    };
+
+    /// <summary>Names, sizes and times of the files: reading all of a large model would take longer than loading it.</summary>
+    private static string Fingerprint(string folder, string? adapters)
+    {
+        var text = new StringBuilder();
+        foreach (string file in Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal)
+            .Concat(adapters is null ? [] : (string[])[adapters]))
+        {
+            var info = new FileInfo(file);
+            text.Append(CultureInfo.InvariantCulture, $"{Path.GetRelativePath(folder, file)} {info.Length} {info.LastWriteTimeUtc.Ticks}\n");
+        }
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text.ToString())))[..16];
     }
 }
 

@@ -4,7 +4,7 @@ using SamEngine.Cli;
 // The text goes to standard output, everything else to standard error.
 StandardStreams.Install();
 var verbose = new Option<bool>("--verbose") { Description = "Print where an error came from", Recursive = true };
-var root = new RootCommand("Looks at several pictures at once and says what links them (the SAM multimodal model).")
+var root = new RootCommand("Looks at several pictures at once and says what links them (the SAM multimodal model). " + ExitCodes.Help)
 {
     verbose,
     DescribeCommand.Create(),
@@ -32,5 +32,5 @@ try
 }
 catch (Exception e)
 {
-    return await ErrorReport.FailureAsync(e, parsed.GetValue(verbose));
+    return await ErrorReport.FailureAsync(parsed, e, parsed.GetValue(verbose));
 }

@@ -40,11 +40,13 @@ public sealed class EvaluationRun
     /// <summary>Opens or takes up a run.</summary>
     /// <param name="dataset">What is asked.</param>
     /// <param name="folder">Where results go; made if missing.</param>
-    /// <param name="settings">What must not differ between the parts of a run: model, guidance, options.</param>
+    /// <param name="settings">What must not differ between the parts of a run, everything that answers depend on: model, guidance,
+    /// options.</param>
     /// <param name="limit">Only the first samples; null takes all.</param>
     /// <param name="pictures">What the model is shown; it must not differ between the parts of a run either, and goes into
     /// <c>eval.json</c>.</param>
-    /// <exception cref="DatasetException">The folder holds a run with other settings, or answers to other samples.</exception>
+    /// <exception cref="DatasetException">The folder holds answers of a run with other settings, or to other samples.</exception>
+    /// <exception cref="OutputException">The folder can't be written.</exception>
     public EvaluationRun(MmLinkDataset dataset, string folder, IReadOnlyDictionary<string, string> settings, int? limit = null,
         PictureControl pictures = PictureControl.All)
     {
@@ -59,12 +61,16 @@ public sealed class EvaluationRun
         try
         {
             Directory.CreateDirectory(folder);
-            CheckSettings(settings);
             ReadAnswers();
+            CheckSettings(settings);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException)
+        catch (JsonException e)
         {
             throw new DatasetException(folder, "can't be used for results: " + e.Message, e);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw OutputFolder.Failed(folder, e);
         }
     }
 
@@ -158,10 +164,15 @@ public sealed class EvaluationRun
         {
             wanted[key] = value;
         }
-        if (!File.Exists(path))
+        // A run that has answered nothing has nothing to mix with.
+        if (_answers.Count == 0)
         {
             Write(SettingsName, wanted);
             return;
+        }
+        if (!File.Exists(path))
+        {
+            throw new DatasetException(path, "is missing beside answers; name another folder, or remove this one");
         }
         var found = JsonNode.Parse(File.ReadAllBytes(path)) as JsonObject
             ?? throw new DatasetException(path, "is not a JSON object; remove it or name another folder");
@@ -169,8 +180,9 @@ public sealed class EvaluationRun
         {
             if (found[key]?.ToString() != wanted[key]?.ToString())
             {
-                throw new DatasetException(path, $"this folder holds a run with {key} '{found[key]}', now it is " +
-                    $"'{wanted[key]}'; name another folder, or remove it");
+                static string Said(JsonNode? value) => value is null ? "not stated" : $"'{value}'";
+                throw new DatasetException(path, $"this folder holds a run with {key} {Said(found[key])}, now it is " +
+                    $"{Said(wanted[key])}; name another folder, or remove it");
             }
         }
     }

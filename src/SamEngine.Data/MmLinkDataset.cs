@@ -47,6 +47,11 @@ public sealed class MmLinkDataset
     public static MmLinkDataset Open(string folder)
     {
         string path = Path.Combine(folder, AnnotationsName);
+        if (!File.Exists(path))
+        {
+            throw new DatasetException(folder, (File.Exists(folder) ? "is a file" : Directory.Exists(folder) ? $"has no {AnnotationsName}"
+                : "does not exist") + $", expected a folder with {AnnotationsName} and pictures ('sam data make' writes two: 'train' and 'test')");
+        }
         var samples = new List<MmLinkSample>();
         var ids = new HashSet<string>(StringComparer.Ordinal);
         try

@@ -101,3 +101,18 @@ public sealed class NumericException : SamException
     {
     }
 }
+
+/// <summary>Results can't be written: the file or folder can't be made, holds something already, or the disk is full. The message
+/// names it and says what to do.</summary>
+public sealed class OutputException : SamException
+{
+    /// <summary>Creates the error for <paramref name="path"/>.</summary>
+    public OutputException(string path, string message, Exception? inner = null)
+        : base($"{path}: {message}", inner)
+    {
+        Path = path;
+    }
+
+    /// <summary>The file or folder that was to be written.</summary>
+    public string Path { get; }
+}

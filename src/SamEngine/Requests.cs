@@ -142,8 +142,9 @@ public sealed record RankedCandidate(int Index, string Text, double Loss);
 
 /// <summary>What a loading model reports.</summary>
 /// <param name="Tensor">The tensor being loaded.</param>
-/// <param name="BytesDone">Bytes of tensors so far.</param>
-public readonly record struct LoadProgress(string Tensor, long BytesDone);
+/// <param name="BytesDone">Bytes of tensors so far, as stored.</param>
+/// <param name="BytesTotal">Bytes of all tensors, as stored.</param>
+public readonly record struct LoadProgress(string Tensor, long BytesDone, long BytesTotal);
 
 /// <summary>A loaded model, for people and logs.</summary>
 public sealed record SamModelInfo

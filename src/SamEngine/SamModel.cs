@@ -53,8 +53,9 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
             }
             _backend.CheckBudget(MemoryEstimate.For(_checkpoint, options.Weights, _backend.ActivationType, options.KvCacheTokens));
             long done = 0;
+            long total = _checkpoint.Names.Where(n => !SamCheckpoint.IsSuperfluous(n)).Sum(n => _checkpoint.Peek(n).ByteLength);
             owned.Push(_weights = SamWeights.Load(_checkpoint, _backend, options.Weights, (name, bytes) =>
-                progress?.Report(new LoadProgress(name, done += bytes)), cancellation));
+                progress?.Report(new LoadProgress(name, done += bytes, total)), cancellation));
             owned.Push(_engine = new InferenceEngine(_weights, _backend, options.KvCacheTokens));
             Info = new SamModelInfo
             {
@@ -455,8 +456,8 @@ public sealed class SamModel : IDisposable, IAsyncDisposable
     private GenerationSettings Settings(GenerationOptions? options, EngineInput input)
     {
         var llm = _weights.Config.Llm;
-        var settings = GenerationSettings.Create((options ?? new GenerationOptions()).Over(_defaults), llm.VocabularySize,
-            llm.BosTokenId, llm.EosTokenId);
+        var settings = GenerationSettings.Create(options ?? new GenerationOptions(), llm.VocabularySize,
+            llm.BosTokenId, llm.EosTokenId, _defaults);
         // The last token is not fed; what the context can't hold ends with FinishReason.Length.
         int room = llm.MaxPositions - _engine.PromptRows(input) + 2;
         return settings.MaxLength <= room ? settings

@@ -36,7 +36,7 @@ public sealed class BundledModelTests : IDisposable
         {
             File.Copy(file, Path.Combine(_bundled, Path.GetFileName(file)));
         }
-        string expected = $"model: SAM-mini, as no --model is given, {_bundled} (";
+        string expected = "model: SAM-mini (bundled), ";
         string[] describe = ["describe", .. _sam.Pictures, "--max-length", "20"];
         string text = await _sam.OutputAsync(_sam.Describe);
         var described = await RunAsync(0, describe);

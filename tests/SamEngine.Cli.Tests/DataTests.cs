@@ -32,10 +32,39 @@ public sealed class DataTests(SamCommand sam) : IDisposable
         var second = await sam.RunAsync(eval);
         Assert.Contains("3 of 6 samples are answered", second.Error, StringComparison.Ordinal);
         Assert.Equal(first.Output, second.Output);
+        var quiet = await sam.RunAsync([.. eval, "-q", "--json"]);
+        Assert.Equal("", quiet.Error);
+        using var scores = JsonDocument.Parse(quiet.Output);
+        Assert.Equal(6, scores.RootElement.GetProperty("samples").GetInt32());
+        Assert.Contains(FormattableString.Invariant($"CIDEr {scores.RootElement.GetProperty("cider").GetDouble():F2} "), first.Output,
+            StringComparison.Ordinal);
 
-        var other = await sam.RunAsync([.. eval, "--guidance", "off"]);
-        Assert.Equal(6, other.ExitCode);
-        Assert.Contains("guidance", other.Error, StringComparison.Ordinal);
+        foreach (var (key, more) in (IEnumerable<(string, string[])>)[("guidance", ["--guidance", "off"]), ("weights", ["--weights", "q8"]),
+            ("num_beams", ["--beams", "2"]), ("backend", ["--isa", "scalar"]),
+            ("adapters", ["--adapters", Path.Combine(sam.Model, "model.safetensors")])])
+        {
+            var other = await sam.RunAsync([.. eval, .. more]);
+            Assert.True(other.ExitCode == 6, other.ToString());
+            Assert.Contains($"holds a run with {key} ", other.Error, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task Answers_of_another_model_in_the_same_folder_are_not_taken_up()
+    {
+        string data = WriteDataset(2);
+        string model = _folder["model"];
+        Directory.CreateDirectory(model);
+        foreach (string file in Directory.EnumerateFiles(sam.Model))
+        {
+            File.Copy(file, Path.Combine(model, Path.GetFileName(file)));
+        }
+        string[] eval = ["eval", data, "--model", model, "--out", _folder["out"], "--beams", "1"];
+        await sam.OutputAsync([.. eval, "--max-length", "9"]);
+        File.WriteAllText(Path.Combine(model, "generation_config.json"), "{\"max_length\": 9}");
+        var changed = await sam.RunAsync(eval);
+        Assert.True(changed.ExitCode == 6, changed.ToString());
+        Assert.Contains("holds a run with model_files ", changed.Error, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -93,9 +122,14 @@ public sealed class DataTests(SamCommand sam) : IDisposable
     [Fact]
     public async Task A_data_set_that_is_none_is_an_error_of_its_own()
     {
-        var result = await sam.RunAsync("eval", _folder.Path, "--model", sam.Model, "--out", _folder["out"]);
-        Assert.Equal(6, result.ExitCode);
-        Assert.Contains("annotations.json", result.Error, StringComparison.Ordinal);
+        foreach (var (path, expected) in (IEnumerable<(string, string)>)[(_folder.Path, "has no annotations.json"),
+            (_folder["none"], "does not exist"), (sam.Pictures[0], "is a file")])
+        {
+            var result = await sam.RunAsync("eval", path, "--model", sam.Model, "--out", _folder["out"]);
+            Assert.Equal(6, result.ExitCode);
+            Assert.Equal($"sam: {path}: {expected}, expected a folder with annotations.json and pictures ('sam data make' writes two: " +
+                "'train' and 'test')\n", result.Error);
+        }
         Assert.False(Directory.Exists(_folder["out"]));
     }
 
@@ -104,6 +138,11 @@ public sealed class DataTests(SamCommand sam) : IDisposable
     {
         string text = await sam.OutputAsync(["explain", .. sam.Pictures, "--model", sam.Model, "--out", _folder["maps"]]);
         Assert.NotEqual("", text.Trim());
+        // A pipe gives its picture once.
+        var piped = await sam.ShellAsync($"cat '{sam.Pictures[0]}' | \"$@\"", ["explain", "/dev/stdin", .. sam.Pictures[1..], "--model",
+            sam.Model, "--out", _folder["piped"]]);
+        Assert.True(piped.ExitCode == 0, piped.ToString());
+        Assert.Equal(File.ReadAllBytes(Path.Combine(_folder["maps"], "sheet.png")), File.ReadAllBytes(Path.Combine(_folder["piped"], "sheet.png")));
         using var json = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(_folder["maps"], "explanation.json")));
         Assert.Equal(3, json.RootElement.GetProperty("image_weights").GetArrayLength());
         string[] files = [.. Directory.EnumerateFiles(_folder["maps"], "*.png").Select(f => Path.GetFileName(f)).Order(StringComparer.Ordinal)];
@@ -114,6 +153,30 @@ public sealed class DataTests(SamCommand sam) : IDisposable
             Assert.Contains($"{i}-stream1-layer0.png", files);
             Assert.Contains($"{i}-stream2-layer2.png", files);
         }
+        // Fewer pictures and no guidance: maps of the earlier answer go, what is not ours stays.
+        File.WriteAllText(Path.Combine(_folder["maps"], "3-mine.png"), "");
+        await sam.OutputAsync("explain", sam.Pictures[0], sam.Pictures[1], "--guidance", "off", "--model", sam.Model, "--out", _folder["maps"]);
+        Assert.Equal("", (await sam.RunAsync("explain", sam.Pictures[0], "-q", "--model", sam.Model, "--out", _folder["quiet"])).Error);
+        string[] left = [.. Directory.EnumerateFiles(_folder["maps"], "?-*.png").Select(f => Path.GetFileName(f))];
+        Assert.All(left, f => Assert.True(f == "3-mine.png" || (f[0] is '1' or '2' && !f.Contains("weight", StringComparison.Ordinal)), f));
+        Assert.Contains("3-mine.png", left);
+        Assert.Contains("2-stream1-layer0.png", left);
+    }
+
+    [Fact]
+    public async Task Explaining_onto_a_full_disk_is_an_error_and_leaves_no_empty_picture()
+    {
+        foreach (string name in (string[])["2-weight.png", "sheet.png"])
+        {
+            string folder = _folder[name];
+            Directory.CreateDirectory(folder);
+            File.CreateSymbolicLink(Path.Combine(folder, name), "/dev/full");
+            var result = await sam.RunAsync(["explain", .. sam.Pictures, "--model", sam.Model, "--out", folder]);
+            Assert.Equal(7, result.ExitCode);
+            Assert.Equal("", result.Output);
+            Assert.Contains("No space left", result.Error, StringComparison.Ordinal);
+            Assert.False(Path.Exists(Path.Combine(folder, name)));
+        }
     }
 
     [Fact]
@@ -123,6 +186,19 @@ public sealed class DataTests(SamCommand sam) : IDisposable
         Assert.Equal(6, result.ExitCode);
         Assert.Contains("fonts-noto-color-emoji", result.Error, StringComparison.Ordinal);
         Assert.False(Directory.Exists(_folder["data"]));
+    }
+
+    [Fact]
+    public async Task Options_of_data_sets_out_of_range_are_wrong_use()
+    {
+        foreach (var (expected, options) in (IEnumerable<(string, string[])>)[
+            ("--side: is 0, expected 56 to 1024 pixels", ["--side", "0"]),
+            ("--train: is 0 and so is --test, expected one above 0", ["--train", "0", "--test", "0"])])
+        {
+            var result = await sam.RunAsync(["data", "make", "--out", _folder["data"], .. options]);
+            Assert.True(result.ExitCode == 2, result.ToString());
+            Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+        }
     }
 
     /// <summary>A PNG of the picture's size and level 128; told apart by its content, whatever its name.</summary>

@@ -115,6 +115,17 @@ public sealed class DescribeTests(SamCommand sam)
     }
 
     [Fact]
+    public async Task Room_for_keys_and_values_is_made_by_the_request()
+    {
+        string[] many = [.. sam.Describe[..^2], "--beams", "20", "--max-length", "250", "--stop", "e"];
+        var described = await sam.RunAsync(many);
+        Assert.True(described.ExitCode == 0, described.ToString());
+        var refused = await sam.RunAsync([.. many, "--kv-tokens", "600"]);
+        Assert.Equal(2, refused.ExitCode);
+        Assert.Contains("--kv-tokens: the request needs room", refused.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Rank_puts_the_best_first()
     {
         string[] rank = ["rank", .. sam.Pictures, "--model", sam.Model, "-p", "a picture", "-c", "a dog runs", "-c", "the boat",
@@ -157,7 +168,7 @@ public sealed class DescribeTests(SamCommand sam)
     public async Task Streams_that_cannot_be_written_do_not_crash_it()
     {
         var full = await sam.ShellAsync("\"$@\" > /dev/full", sam.Describe);
-        Assert.Equal(1, full.ExitCode);
+        Assert.Equal(7, full.ExitCode);
         Assert.Contains("sam: standard output can't be written: No space left", full.Error, StringComparison.Ordinal);
         string text = await sam.OutputAsync(sam.Describe);
         foreach (string lost in (string[])["2>&-", "2>/dev/full"])
@@ -190,7 +201,7 @@ public sealed class DescribeTests(SamCommand sam)
             var environment = new Dictionary<string, string> { ["LC_ALL"] = locale };
             var result = await sam.RunAsync(environment, "describe", picture, "--model", folder, "--max-length", "9");
             Assert.True(result.ExitCode == 0, result.ToString());
-            Assert.StartsWith($"model: {folder} (", result.Error, StringComparison.Ordinal);
+            Assert.StartsWith($"model: {folder}, ", result.Error, StringComparison.Ordinal);
             var missing = await sam.RunAsync(environment, "describe", picture + "x", "--model", folder);
             Assert.Contains($"image 0 ({picture}x)", missing.Error, StringComparison.Ordinal);
         }

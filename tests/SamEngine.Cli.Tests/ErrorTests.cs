@@ -11,8 +11,8 @@ public sealed class ErrorTests(SamCommand sam)
     {
         { ["--nosuch"], 2, ["--nosuch", "no such option"] },
         { ["--beams", "x"], 2, ["--beams", "'x'", "whole number"] },
-        { ["--beams", "99999999999"], 2, ["--beams", "at most 2147483647"] },
-        { ["--beams", "0"], 2, ["--beams", "expected 1 to"] },
+        { ["--min-length", "99999999999"], 2, ["--min-length", "at most 2147483647"] },
+        { ["--beams", "0"], 2, ["--beams is '0', expected a whole number from 1 to 64"] },
         { ["--beams"], 2, ["--beams", "missing"] },
         { ["--n-best", "9"], 2, ["--n-best", "--beams (5)"] },
         { ["--min-length", "21"], 2, ["--min-length", "--max-length (20)"] },
@@ -23,6 +23,9 @@ public sealed class ErrorTests(SamCommand sam)
         { ["--guidance", "3"], 2, ["--guidance", "'3'", "auto, on, off"] },
         { ["--backend", "abacus"], 2, ["--backend", "'abacus'", "cpu"] },
         { ["--weights", "q5"], 2, ["--weights", "'q5'", "bf16", "vision=q8"] },
+        { ["--weights", "Threads"], 2, ["--weights: is 'Threads', expected"] },
+        { ["--weights", "Threads' or 'Weights"], 2, ["--weights: is 'Threads' or 'Weights', expected"] },
+        { ["-Threads"], 2, ["sam: -Threads: there is no such option"] },
         { ["--threads", "-1"], 2, ["--threads", "-1", "0 (all)"] },
         { ["--kv-tokens", "5"], 2, ["--kv-tokens", "raise it"] },
         { ["--stop", ""], 2, ["--stop", "empty"] },
@@ -30,7 +33,7 @@ public sealed class ErrorTests(SamCommand sam)
         { [""], 2, ["a picture is empty"] },
         { ["--adapters", "none.safetensors"], 3, ["none.safetensors", "check the path"] },
         { ["none.png"], 4, ["image 3 (none.png)", "check the path"] },
-        { ["--isa", "abacus"], 5, ["'abacus'", "scalar"] },
+        { ["--isa", "abacus"], 2, ["--isa: is 'abacus'", "scalar"] },
     };
 
     [Theory]
@@ -46,7 +49,7 @@ public sealed class ErrorTests(SamCommand sam)
     /// <summary>The model does not exist, but what is wrong beside it is said first: loading a large one takes a while.</summary>
     [Theory]
     [InlineData(2, "--top-p: is 2", "--top-p", "2")]
-    [InlineData(2, "--beams: is 65", "--beams", "65")]
+    [InlineData(2, "--beams is '65', expected a whole number from 1 to 64", "--beams", "65")]
     [InlineData(2, "--min-length: is 9", "--min-length", "9", "--max-length", "8")]
     [InlineData(4, "image 1 (none.png): there is no such file", "none.png")]
     public async Task What_is_wrong_is_said_before_the_model_is_loaded(int code, string expected, params string[] arguments)
@@ -54,6 +57,33 @@ public sealed class ErrorTests(SamCommand sam)
         var result = await sam.RunAsync(["describe", sam.Pictures[0], .. arguments, "--model", "none"]);
         Assert.True(result.ExitCode == code, result.ToString());
         Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+    }
+
+    /// <summary>The model does not exist either: output is tried before it is loaded.</summary>
+    [Fact]
+    public async Task Output_that_can_not_be_written_has_one_exit_code_and_names_its_option()
+    {
+        using var temp = new TempFolder();
+        string data = temp["data"];
+        Directory.CreateDirectory(data);
+        File.Copy(sam.Pictures[0], Path.Combine(data, "a.png"));
+        await File.WriteAllTextAsync(Path.Combine(data, "annotations.json"),
+            """[{"id": 1, "img_list": ["a.png"], "instruction": "What?", "output": "A ball."}]""");
+        foreach (string[] command in (string[][])[["explain", sam.Pictures[0], "--model", "none"], ["eval", data, "--model", "none"],
+            ["data", "make", "--train", "1"]])
+        {
+            foreach (var (folder, expected) in (IEnumerable<(string, string)>)[
+                ("/proc/samengine-test", "can't be written: no file can be made in /proc"), (sam.Pictures[0], "is a file"),
+                (Path.Combine(sam.Pictures[0], "x"), "is a file")])
+            {
+                var result = await sam.RunAsync([.. command, "--out", folder]);
+                Assert.True(result.ExitCode == 7, result.ToString());
+                Assert.StartsWith($"sam: --out: {folder}: ", result.Error, StringComparison.Ordinal);
+                Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+                Assert.Contains("name another folder", result.Error, StringComparison.Ordinal);
+            }
+        }
+        Assert.Equal([data], Directory.EnumerateFileSystemEntries(temp.Path));
     }
 
     [Fact]
@@ -69,9 +99,35 @@ public sealed class ErrorTests(SamCommand sam)
             Assert.Equal("", result.Output);
             Assert.Contains(expected, result.Error, StringComparison.Ordinal);
         }
+        var mistyped = await sam.RunAsync("descirbe", "a.png");
+        Assert.Equal("sam: 'descirbe' is not a command or option of 'sam'; did you mean 'describe'?\nSee 'sam --help'.\n", mistyped.Error);
+        Assert.Contains("7 output", await sam.OutputAsync("--help"), StringComparison.Ordinal);
         Assert.Contains("describe", await sam.OutputAsync("--help"), StringComparison.Ordinal);
         Assert.Contains("--beams", await sam.OutputAsync("describe", "--help"), StringComparison.Ordinal);
         Assert.Matches(@"^\d+\.\d+", await sam.OutputAsync("--version"));
+    }
+
+    [Fact]
+    public async Task Values_of_the_model_folder_are_called_by_its_names()
+    {
+        using var temp = new TempFolder();
+        foreach (string file in Directory.EnumerateFiles(sam.Model))
+        {
+            File.Copy(file, temp[Path.GetFileName(file)]);
+        }
+        async Task Expect(string expected, string config, params string[] more)
+        {
+            await File.WriteAllTextAsync(temp["generation_config.json"], config);
+            var result = await sam.RunAsync(["describe", sam.Pictures[0], "--model", temp.Path, .. more]);
+            Assert.True(result.ExitCode == 2, result.ToString());
+            Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+        }
+        await Expect("sam: --n-best: is 3, num_return_sequences of the model folder's generation_config.json, expected 1 to --beams (2)\n",
+            """{"num_return_sequences": 3}""", "--beams", "2");
+        await Expect("sam: --n-best: is 3, expected 1 to --beams (2, num_beams of the model folder's generation_config.json)\n",
+            """{"num_beams": 2}""", "--n-best", "3");
+        await Expect("sam: --min-length: is 30, expected 0 to --max-length (9, max_length or max_new_tokens of the model folder's",
+            """{"max_new_tokens": 8}""", "--min-length", "30");
     }
 
     [Fact]
@@ -88,6 +144,9 @@ public sealed class ErrorTests(SamCommand sam)
         var folder = await sam.RunAsync("describe", temp.Path, "--model", sam.Model);
         Assert.Equal(4, folder.ExitCode);
         Assert.Contains("is a folder", folder.Error, StringComparison.Ordinal);
+        var endless = await sam.RunAsync("describe", "/dev/zero", "--model", sam.Model);
+        Assert.Equal(4, endless.ExitCode);
+        Assert.EndsWith("; save the picture smaller\n", endless.Error, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -133,6 +192,20 @@ public sealed class ErrorTests(SamCommand sam)
         Assert.Equal(5, doctor.ExitCode);
         Assert.Contains("/none/libsamengine_cpu.so: not there", doctor.Output, StringComparison.Ordinal);
         Assert.Contains("SAM_NATIVE_LIBRARY", doctor.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_instruction_set_is_taken_in_any_case_and_a_wrong_one_names_its_source()
+    {
+        var scalar = await sam.RunAsync([.. sam.Describe, "--isa", "Scalar"]);
+        Assert.Contains("cpu scalar", scalar.Error, StringComparison.Ordinal);
+        var environment = new Dictionary<string, string> { ["SAM_CPU_ISA"] = "abacus" };
+        var described = await sam.RunAsync(environment, sam.Describe);
+        Assert.Equal(2, described.ExitCode);
+        Assert.Contains("environment variable SAM_CPU_ISA: is 'abacus', expected one of: scalar", described.Error, StringComparison.Ordinal);
+        var doctor = await sam.RunAsync(environment, "doctor");
+        Assert.Equal(5, doctor.ExitCode);
+        Assert.Contains("backend cpu: not usable: environment variable SAM_CPU_ISA", doctor.Output, StringComparison.Ordinal);
     }
 
     [Fact]

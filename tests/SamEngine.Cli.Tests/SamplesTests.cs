@@ -26,7 +26,7 @@ public sealed class SamplesTests(SamCommand sam)
             var result = await sam.RunAsync(["describe", .. pictures, .. isDefault ? [] : (string[])["--prompt", sample.Instruction]]);
             Assert.True(result.ExitCode == 0, result.ToString());
             Assert.Equal(sample.Output + "\n", result.Output);
-            Assert.StartsWith("model: SAM-mini, as no --model is given", result.Error, StringComparison.Ordinal);
+            Assert.StartsWith("model: SAM-mini (bundled), ", result.Error, StringComparison.Ordinal);
         }
         Assert.True(withDefaultPrompt, $"no sample has the default prompt, '{DefaultPrompt}'");
     }

@@ -97,6 +97,21 @@ public sealed class EvaluationRunTests : IDisposable
     }
 
     [Fact]
+    public async Task Settings_of_a_run_that_has_answered_nothing_do_not_count()
+    {
+        _settings["beams"] = "0";
+        await Assert.ThrowsAsync<RequestException>(() => Run().RunAsync((_, _) => throw new RequestException("beams", "is 0"), atOnce: 1));
+        _settings["beams"] = "1";
+        await Run().RunAsync((s, _) => Task.FromResult(s.Output), atOnce: 1);
+        Assert.Contains("\"beams\": \"1\"", File.ReadAllText(Path.Combine(_folder["out"], "run.json")), StringComparison.Ordinal);
+        _settings.Remove("beams");
+        var error = Assert.Throws<DatasetException>(() => Run());
+        Assert.Contains("a run with beams '1', now it is not stated", error.Message, StringComparison.Ordinal);
+        File.Delete(Path.Combine(_folder["out"], "run.json"));
+        Assert.Contains("is missing beside answers", Assert.Throws<DatasetException>(() => Run()).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task What_is_shown_is_part_of_the_run_and_of_its_results()
     {
         foreach (var pictures in Enum.GetValues<PictureControl>())

@@ -112,7 +112,22 @@ public sealed class MmLinkMiniTests
                 Assert.Equal(File.ReadAllBytes(file), File.ReadAllBytes(other));
             }
         }
-        Assert.Throws<DatasetException>(() => MmLinkMini.Write(folder["a"], options));
+        Assert.Throws<OutputException>(() => MmLinkMini.Write(folder["a"], options));
+
+        using var stop = new CancellationTokenSource();
+        Assert.ThrowsAny<OperationCanceledException>(() => MmLinkMini.Write(folder["c"], options, new StopsAt(3, stop), stop.Token));
+        Assert.Equal([folder["a"], folder["b"]], Directory.EnumerateFileSystemEntries(folder.Path).Order(StringComparer.Ordinal));
+    }
+
+    private sealed class StopsAt(int sample, CancellationTokenSource stop) : IProgress<(int Done, int Total)>
+    {
+        public void Report((int Done, int Total) value)
+        {
+            if (value.Done == sample)
+            {
+                stop.Cancel();
+            }
+        }
     }
 
     private static IEnumerable<MiniSample> Samples(bool test) => MmLinkMini.Samples(7, test, Count, null);

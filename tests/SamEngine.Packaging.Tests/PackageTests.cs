@@ -132,7 +132,7 @@ public sealed partial class PackageTests(PackageFeed feed)
         Assert.Equal(await ExpectedAsync(feed.Model) + "\n", described.Output);
         var bundled = await ProcessRun.RunAsync(sam, describe, "/");
         Assert.True(bundled.ExitCode == 0, bundled.ToString());
-        Assert.StartsWith($"model: SAM-mini, as no --model is given, {folder}", bundled.Error, StringComparison.Ordinal);
+        Assert.StartsWith("model: SAM-mini (bundled), ", bundled.Error, StringComparison.Ordinal);
         Assert.Equal(await ExpectedAsync(PackageFeed.BundledModel) + "\n", bundled.Output);
     }
 

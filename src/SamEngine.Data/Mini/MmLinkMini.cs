@@ -33,8 +33,10 @@ public static class MmLinkMini
     /// <param name="folder">Must not exist or be empty.</param>
     /// <param name="options">What to write.</param>
     /// <param name="progress">Pictures' samples written so far, of all.</param>
-    /// <param name="cancellation">Looked at between samples; what is written so far stays.</param>
-    /// <exception cref="DatasetException">The folder is not empty, the font is missing, or an option is out of range.</exception>
+    /// <param name="cancellation">Looked at between samples; then nothing is left behind.</param>
+    /// <exception cref="RequestException">An option is out of range.</exception>
+    /// <exception cref="DatasetException">The font is missing.</exception>
+    /// <exception cref="OutputException">The folder is not empty or can't be written.</exception>
     public static void Write(string folder, MmLinkMiniOptions options, IProgress<(int Done, int Total)>? progress = null,
         CancellationToken cancellation = default)
     {
@@ -42,17 +44,43 @@ public static class MmLinkMini
         {
             if (!holds)
             {
-                throw new DatasetException(option, expected);
+                throw new RequestException(option, expected);
             }
         }
-        Require(options.Train >= 0 && options.Test >= 0 && options.Train + options.Test > 0, "train, test",
-            $"are {options.Train} and {options.Test}; expected none negative and one above 0");
-        Require(options.Side is >= 56 and <= 1024, "side", $"is {options.Side}, expected 56 to 1024 pixels");
-        if (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any())
-        {
-            throw new DatasetException(folder, "exists and is not empty; name another folder");
-        }
+        Require(options.Train >= 0, nameof(options.Train), $"is {options.Train}, expected 0 or more");
+        Require(options.Test >= 0, nameof(options.Test), $"is {options.Test}, expected 0 or more");
+        Require(options.Train > 0 || options.Test > 0, nameof(options.Train), $"is 0 and so is {nameof(options.Test)}, expected one " +
+            "above 0");
+        Require(options.Side is >= 56 and <= 1024, nameof(options.Side), $"is {options.Side}, expected 56 to 1024 pixels");
+        OutputFolder.Require(folder, mustBeEmpty: true);
         using var renderer = new SceneRenderer(options.FontPath);
+        string partial = $"{Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder))}.partial-{Environment.ProcessId}";
+        try
+        {
+            Draw(partial, options, renderer, progress, cancellation);
+            if (Directory.Exists(folder))
+            {
+                Directory.Delete(folder);
+            }
+            Directory.Move(partial, folder);
+        }
+        catch (Exception e)
+        {
+            if (Directory.Exists(partial))
+            {
+                Directory.Delete(partial, recursive: true);
+            }
+            if (e is IOException or UnauthorizedAccessException)
+            {
+                throw OutputFolder.Failed(folder, e);
+            }
+            throw;
+        }
+    }
+
+    private static void Draw(string folder, MmLinkMiniOptions options, SceneRenderer renderer, IProgress<(int Done, int Total)>? progress,
+        CancellationToken cancellation)
+    {
         int done = 0;
         int total = options.Train + options.Test;
         foreach (var (split, count) in new[] { ("train", options.Train), ("test", options.Test) })
@@ -75,7 +103,6 @@ public static class MmLinkMini
                 samples.Add(ToSample(sample, i.ToString(System.Globalization.CultureInfo.InvariantCulture), images));
                 progress?.Report((++done, total));
             }
-            // Last, so that a folder with a list is complete.
             MmLinkDataset.WriteAnnotations(target, samples);
         }
     }

@@ -60,6 +60,7 @@ public static class CheckpointConverter
     /// <exception cref="RequestException">The options do not go together.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     /// <exception cref="CheckpointException">An input is not what it should be; nothing is left behind.</exception>
+    /// <exception cref="OutputException">The output can't be written; nothing is left behind.</exception>
     public static IReadOnlyList<string> Convert(ConvertOptions options, IProgress<ConvertProgress>? progress = null,
         CancellationToken cancellation = default)
     {
@@ -72,16 +73,21 @@ public static class CheckpointConverter
             _ => throw new RequestException(nameof(options.DType), $"is '{options.DType}', expected f32, f16 or bf16"),
         };
         bool isPort = options.HuggingFace is not null;
-        if (isPort == options.InstructBlip is not null || isPort == options.Llm is not null)
+        foreach (var (name, value, other) in (IEnumerable<(string, string?, string)>)[
+            (nameof(options.InstructBlip), options.InstructBlip, nameof(options.Llm)),
+            (nameof(options.Llm), options.Llm, nameof(options.InstructBlip))])
         {
-            throw new RequestException(nameof(options.InstructBlip),
-                $"and {nameof(options.Llm)} go together, or {nameof(options.HuggingFace)} stands alone");
+            if (isPort && value is not null)
+            {
+                throw new RequestException(name, $"is given beside {nameof(options.HuggingFace)}, which holds both; leave one out");
+            }
+            if (!isPort && value is null)
+            {
+                throw new RequestException(name, $"is missing; expected {name} and {other}, or {nameof(options.HuggingFace)} instead of both");
+            }
         }
-        string output = System.IO.Path.GetFullPath(options.Output);
-        if (File.Exists(output) || (Directory.Exists(output) && Directory.EnumerateFileSystemEntries(output).Any()))
-        {
-            throw new CheckpointException(output, "already exists and is not empty; name another folder or remove it");
-        }
+        string output = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(options.Output));
+        OutputFolder.Require(output, mustBeEmpty: true);
         using var sources = new Sources(options);
         string partial = $"{output}.partial-{Environment.ProcessId}";
         NoteLeftovers(output, sources.Notes);
@@ -104,7 +110,7 @@ public static class CheckpointConverter
             }
             if (e is IOException or UnauthorizedAccessException)
             {
-                throw new CheckpointException(output, "can't be written: " + e.Message, e);
+                throw OutputFolder.Failed(output, e);
             }
             throw;
         }

@@ -15,7 +15,7 @@ internal sealed record InspectedPart(string Name, int Tensors, long Parameters, 
 /// <param name="Parts">Totals by part.</param>
 /// <param name="Tensors">Every tensor.</param>
 /// <param name="Notes">What is there, missing or superfluous.</param>
-/// <param name="IsComplete">A model folder that loads; true for single files, of which nothing is expected.</param>
+/// <param name="IsComplete">A model folder that answers; true for single files, of which nothing is expected.</param>
 internal sealed record InspectionReport(
     IReadOnlyList<InspectedPart> Parts, IReadOnlyList<TensorData> Tensors, IReadOnlyList<string> Notes, bool IsComplete);
 
@@ -42,19 +42,15 @@ internal static class CheckpointInspector
                 var defaults = GenerationConfig.Named(GenerationConfig.DefaultsOf(checkpoint,
                     checkpoint.TokenizerModelPath is { } tokenizer ? VicunaTokenizer.Load(tokenizer) : null));
                 notes.AddRange(checkpoint.Notes);
-                notes.Add("complete: the model loads" + (checkpoint.HasAdapters ? ", with SAM's adapters" : ""));
-                notes.Add(defaults.Count == 0 ? "generation defaults: the reference's" : "generation defaults: "
+                string[] missing = [.. ((IEnumerable<(string? File, string Name)>)[
+                    (checkpoint.TokenizerModelPath, SamCheckpoint.TokenizerName), (checkpoint.VocabularyPath, SamCheckpoint.VocabularyName)])
+                    .Where(f => f.File is null).Select(f => f.Name)];
+                complete = missing.Length == 0;
+                notes.Add(complete ? "complete: the model loads" + (checkpoint.HasAdapters ? ", with SAM's adapters" : "")
+                    : $"incomplete: has no {string.Join(" and no ", missing)}, which prompts need; copy them there");
+                notes.Add(defaults.Count == 0 ? "generation defaults: the reference's" + (checkpoint.GenerationConfigPath is null
+                    ? $", as there is no {SamCheckpoint.GenerationConfigName}" : "") : "generation defaults: "
                     + string.Join(", ", defaults.Select(d => $"{d.Key} {d.Value}")) + "; the rest are the reference's");
-                foreach (var (file, name) in (IEnumerable<(string?, string)>)[
-                    (checkpoint.TokenizerModelPath, SamCheckpoint.TokenizerName),
-                    (checkpoint.VocabularyPath, SamCheckpoint.VocabularyName),
-                    (checkpoint.GenerationConfigPath, SamCheckpoint.GenerationConfigName)])
-                {
-                    if (file is null)
-                    {
-                        notes.Add($"missing: {name}");
-                    }
-                }
             }
             catch (CheckpointException e)
             {
@@ -71,7 +67,7 @@ internal static class CheckpointInspector
         {
             return SafetensorsFolder.IsIn(path) ? SafetensorsFolder.Open(path)
                 : TorchFolder.IsIn(path) ? TorchFolder.Open(path)
-                : throw new CheckpointException(path, $"has neither {SafetensorsFolder.SingleName} nor {SafetensorsFolder.IndexName}");
+                : throw SamCheckpoint.NoWeights(path);
         }
         return TorchZipFile.IsNamed(path) ? TorchZipFile.Open(path) : SafetensorsFile.Open(path);
     }

@@ -40,27 +40,26 @@ public static class ModelQuantizer
     /// <param name="cancellation">Stops between tensors; the same call goes on from there.</param>
     /// <returns>Notes a user should see.</returns>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    /// <exception cref="CheckpointException">The source is not a model, or the output can't be written.</exception>
+    /// <exception cref="CheckpointException">The source is not a model.</exception>
+    /// <exception cref="OutputException">The output can't be written.</exception>
     /// <exception cref="RequestException">The weights asked for can't be made of what the source stores.</exception>
     public static IReadOnlyList<string> Quantize(QuantizeOptions options, IProgress<ConvertProgress>? progress = null,
         CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(options);
         options.Weights.CheckGroupSize();
-        string output = Path.GetFullPath(options.Output);
-        if (File.Exists(output) || (Directory.Exists(output) && Directory.EnumerateFileSystemEntries(output).Any()))
-        {
-            throw new CheckpointException(output, "already exists and is not empty; name another folder or remove it");
-        }
+        string output = Path.TrimEndingDirectorySeparator(Path.GetFullPath(options.Output));
+        OutputFolder.Require(output, mustBeEmpty: true);
         using var source = SamCheckpoint.Open(options.Source, new CheckpointOptions { AllowTorchFiles = options.AllowTorchFiles });
         CheckpointShapes.Check(source);
         var shards = Plan(source, options);
         string partial = output + ".partial";
+        Journal? journal = null;
         try
         {
             Directory.CreateDirectory(partial);
             var notes = new List<string>(source.Notes);
-            using (var journal = Journal.Open(Path.Combine(partial, JournalName), Fingerprint(source, options, shards)))
+            using (journal = Journal.Open(Path.Combine(partial, JournalName), Fingerprint(source, options, shards)))
             {
                 if (journal.Count > 0)
                 {
@@ -81,10 +80,19 @@ public static class ModelQuantizer
             Directory.Move(partial, output);
             return notes;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or OutputException)
         {
-            throw new CheckpointException(partial, "can't be written: " + e.Message +
-                " (what is written stays; the same command goes on behind it)", e);
+            if (journal is { Count: 0 })
+            {
+                // Nothing is written that another run could go on behind.
+                Directory.Delete(partial, recursive: true);
+            }
+            if (e is OutputException)
+            {
+                throw;
+            }
+            throw new OutputException(partial, "can't be written: " + e.Message + (journal is { Count: > 0 }
+                ? " (what is written stays; the same command goes on behind it)" : ""), e);
         }
     }
 
@@ -104,7 +112,7 @@ public static class ModelQuantizer
                 || (tensor.DType == TensorDType.Q4 && wanted == WeightFormat.Q4);
             if (tensor.DType.IsQuantized() && !same)
             {
-                throw new RequestException(nameof(options.Weights), $"asks for {wanted}, but '{name}' of {options.Source} is stored " +
+                throw new RequestException(nameof(options.Weights), $"asks for {wanted}, but '{name}' of '{options.Source}' is stored " +
                     $"as {tensor.DType}: rounding twice would cost accuracy; quantize the original");
             }
             long[] shape = [.. tensor.Shape];
@@ -244,7 +252,7 @@ public static class ModelQuantizer
         long free = new DriveInfo(folder).AvailableFreeSpace;
         if (free < total - there)
         {
-            throw new CheckpointException(folder, $"needs {total - there} bytes of disk, {free} are free");
+            throw new OutputException(folder, $"needs {total - there} bytes of disk, {free} are free");
         }
     }
 
@@ -312,7 +320,7 @@ public static class ModelQuantizer
                 string[] lines = text[..(text.LastIndexOf('\n') + 1)].Split('\n', StringSplitOptions.RemoveEmptyEntries);
                 if (lines.Length > 0 && lines[0] != fingerprint)
                 {
-                    throw new CheckpointException(Path.GetDirectoryName(path)!, "holds the beginning of another quantization (other " +
+                    throw new OutputException(Path.GetDirectoryName(path)!, "holds the beginning of another quantization (other " +
                         "source, weights or groups, or the source has changed); remove it or name another output");
                 }
                 foreach (string line in lines.Skip(1))

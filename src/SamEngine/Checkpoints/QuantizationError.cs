@@ -19,9 +19,10 @@ public static class QuantizationError
     /// name.</summary>
     /// <param name="original">The model folder that it was made of.</param>
     /// <param name="quantized">The quantised model folder.</param>
+    /// <param name="cancellation">Looked at between rows.</param>
     /// <returns>An error for each quantised matrix, computed as it is asked for.</returns>
     /// <exception cref="CheckpointException">A folder is no model, or the two are not of the same shape.</exception>
-    public static IEnumerable<MatrixError> Compare(string original, string quantized)
+    public static IEnumerable<MatrixError> Compare(string original, string quantized, CancellationToken cancellation = default)
     {
         using var from = SamCheckpoint.Open(original);
         using var to = SamCheckpoint.Open(quantized);
@@ -38,12 +39,12 @@ public static class QuantizationError
                 throw new CheckpointException(original, $"tensor '{name}' is {source.DType} itself; compare with the folder before " +
                     "it was quantised");
             }
-            yield return Compare(name, source, to.Get(name, [.. packed.Shape]));
+            yield return Compare(name, source, to.Get(name, [.. packed.Shape]), cancellation);
             from.Release(name);
         }
     }
 
-    private static unsafe MatrixError Compare(string name, TensorData source, TensorData packed)
+    private static unsafe MatrixError Compare(string name, TensorData source, TensorData packed, CancellationToken cancellation)
     {
         var format = packed.DType == TensorDType.Q8 ? WeightFormat.Q8 : WeightFormat.Q4;
         int columns = packed.Columns;
@@ -56,6 +57,7 @@ public static class QuantizationError
         double squares = 0, roundedSquares = 0, product = 0, error = 0, plainError = 0;
         for (int row = 0; row < packed.Rows; row++)
         {
+            cancellation.ThrowIfCancellationRequested();
             source.Part((long)row * columns, columns).CopyAs(TensorDType.F32, MemoryMarshal.AsBytes(values.AsSpan()));
             QuantizedLayout.ReadRow((void*)packed.Address, format, packed.Rows, columns, packed.GroupSize, row, levels, scales);
             for (int i = 0; i < columns; i++)

@@ -16,7 +16,7 @@ internal static class RandomModelWriter
     private const string Matrix = "matrix";
 
     /// <summary>Writes config.json and model.safetensors into a new folder.</summary>
-    /// <exception cref="CheckpointException">The folder exists, or the disk has no room.</exception>
+    /// <exception cref="OutputException">The folder holds something, can't be written, or the disk has no room.</exception>
     public static void Write(string folder, SamConfig config, string dtype, ulong seed,
         IProgress<ConvertProgress>? progress = null, CancellationToken cancellation = default)
     {
@@ -30,10 +30,7 @@ internal static class RandomModelWriter
         var tensors = Tensors(config).Select(t =>
             (t.Name, DType: t.Shape.Length >= 2 && t.Shape[0] > 1 ? type : TensorDType.F32, t.Shape)).ToList();
         long total = tensors.Sum(t => SafetensorsWriter.ByteLength(t.DType, t.Shape));
-        if (File.Exists(folder) || (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any()))
-        {
-            throw new CheckpointException(folder, "already exists and is not empty; name another folder");
-        }
+        OutputFolder.Require(folder, mustBeEmpty: true);
         bool made = !Directory.Exists(folder);
         string partial = Path.Combine(folder, SafetensorsFolder.SingleName + ".partial");
         try
@@ -42,7 +39,7 @@ internal static class RandomModelWriter
             long free = new DriveInfo(Path.GetFullPath(folder)).AvailableFreeSpace;
             if (free < total + (1L << 30))
             {
-                throw new CheckpointException(folder, $"needs {total} bytes of disk and some to spare, {free} are free");
+                throw new OutputException(folder, $"needs {total} bytes of disk and some to spare, {free} are free");
             }
             using (var writer = new SafetensorsWriter(partial, tensors))
             {
@@ -89,7 +86,7 @@ internal static class RandomModelWriter
             }
             if (e is IOException or UnauthorizedAccessException)
             {
-                throw new CheckpointException(folder, "can't be written: " + e.Message, e);
+                throw OutputFolder.Failed(folder, e);
             }
             throw;
         }

@@ -73,8 +73,7 @@ internal sealed class SafetensorsFile : TensorStore
         ulong declared = BinaryPrimitives.ReadUInt64LittleEndian(_bytes.Slice(0, 8));
         if (declared > MostHeaderBytes)
         {
-            throw Wrong($"declares a header of {declared} bytes, more than the {MostHeaderBytes} allowed: " +
-                "not a safetensors file, or damaged");
+            throw Wrong($"not a safetensors file, or damaged: declares a header of {declared} bytes, more than the {MostHeaderBytes} allowed");
         }
         int length = (int)declared;
         if (length > _bytes.Length - 8)

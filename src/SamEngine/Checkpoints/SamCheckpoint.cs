@@ -214,6 +214,10 @@ internal sealed class SamCheckpoint : IDisposable
                 $"({nameof(SamModelOptions.AllowTorchFiles)}, --allow-torch); or convert it with 'sam model convert'");
     }
 
+    /// <summary>The error of a folder without weights.</summary>
+    public static CheckpointException NoWeights(string folder) => new(folder, $"has neither {SafetensorsFolder.SingleName} nor " +
+        $"{SafetensorsFolder.IndexName}: not a model folder (make one from .pth or .bin files with 'sam model convert')");
+
     private void AddFolder(CheckpointOptions options)
     {
         TensorStore store;
@@ -223,8 +227,7 @@ internal sealed class SamCheckpoint : IDisposable
         }
         else if (!TorchFolder.IsIn(Folder))
         {
-            throw new CheckpointException(Folder, $"has neither {SafetensorsFolder.SingleName} nor " +
-                $"{SafetensorsFolder.IndexName} (make them from .pth or .bin files with 'sam model convert')");
+            throw NoWeights(Folder);
         }
         else if (options.AllowTorchFiles)
         {

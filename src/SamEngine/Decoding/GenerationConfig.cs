@@ -113,6 +113,15 @@ internal static partial class GenerationConfig
         return named;
     }
 
+    /// <summary>The file's name of an option that a request leaves to the folder; null where the request sets it or the folder does
+    /// not.</summary>
+    public static string? KeyIfTakenFrom(GenerationOptions folder, GenerationOptions request, string option)
+    {
+        string key = KeyOf(option);
+        return Named(folder).Any(n => n.Key == key) && !Named(request).Any(n => n.Key == key)
+            ? key == MaxLength ? $"{MaxLength} or {MaxNewTokens}" : key == MinLength ? $"{MinLength} or {MinNewTokens}" : key : null;
+    }
+
     /// <summary>Reads and checks a file.</summary>
     /// <param name="path">The file.</param>
     /// <param name="llm">The language model whose defaults they are.</param>

@@ -1,3 +1,5 @@
+using SamEngine.Checkpoints;
+
 namespace SamEngine.Decoding;
 
 /// <summary><see cref="GenerationOptions"/> with every value decided and checked.</summary>
@@ -44,13 +46,17 @@ internal sealed record GenerationSettings
     public int VocabularySize { get; init; }
 
     /// <summary>Decides and checks all options.</summary>
-    /// <param name="options">What the request asks for, over the model folder's defaults.</param>
+    /// <param name="options">What the request asks for.</param>
     /// <param name="vocabularySize">Rows of the head.</param>
     /// <param name="bosTokenId">Start id.</param>
     /// <param name="eosTokenId">End id.</param>
+    /// <param name="folder">The model folder's defaults, which count where <paramref name="options"/> say nothing.</param>
     /// <exception cref="RequestException">A value is out of range.</exception>
-    public static GenerationSettings Create(GenerationOptions options, int vocabularySize, int bosTokenId, int eosTokenId)
+    public static GenerationSettings Create(GenerationOptions options, int vocabularySize, int bosTokenId, int eosTokenId,
+        GenerationOptions? folder = null)
     {
+        var request = options;
+        options = folder is null ? options : options.Over(folder);
         var d = new GenerationSettings();
         var settings = new GenerationSettings
         {
@@ -72,19 +78,29 @@ internal sealed record GenerationSettings
             EosTokenId = eosTokenId,
             VocabularySize = vocabularySize,
         };
-        settings.Check();
+        settings.Check(request, folder);
         return settings;
     }
 
-    private void Check()
+    /// <summary>Checks the values; one that the request left to the model folder is called by the name it has there.</summary>
+    private void Check(GenerationOptions request, GenerationOptions? folder)
     {
+        string Source(string option) => folder is not null && GenerationConfig.KeyIfTakenFrom(folder, request, option) is { } key
+            ? $", {key} of the model folder's {SamCheckpoint.GenerationConfigName}" : "";
+        void Require<T>(bool holds, string option, T value, string range)
+        {
+            if (!holds)
+            {
+                throw new RequestException(option, $"is {value}{Source(option)}, expected {range}");
+            }
+        }
         int mostBeams = Math.Min(MostBeams, VocabularySize / 2);
         Require(NumBeams >= 1 && NumBeams <= Math.Max(mostBeams, 1), nameof(GenerationOptions.NumBeams), NumBeams,
             $"1 to {mostBeams}");
         Require(MaxLength is >= 2 and <= MostIds, nameof(GenerationOptions.MaxLength), MaxLength,
             $"2 (one new token) to {MostIds}");
         Require(MinLength >= 0 && MinLength <= MaxLength, nameof(GenerationOptions.MinLength), MinLength,
-            $"0 to MaxLength ({MaxLength})");
+            $"0 to MaxLength ({MaxLength}{Source(nameof(GenerationOptions.MaxLength))})");
         Require(RepetitionPenalty is >= 1e-3f and <= 1000, nameof(GenerationOptions.RepetitionPenalty), RepetitionPenalty,
             "0.001 to 1000 (1 is off)");
         Require(MathF.Abs(LengthPenalty) <= 100, nameof(GenerationOptions.LengthPenalty), LengthPenalty, "-100 to 100");
@@ -93,7 +109,7 @@ internal sealed record GenerationSettings
         Require(TopK >= 0, nameof(GenerationOptions.TopK), TopK, "0 (all) or more");
         Require(TopP is > 0 and <= 1, nameof(GenerationOptions.TopP), TopP, "above 0, at most 1");
         Require(NumReturnSequences >= 1 && NumReturnSequences <= NumBeams, nameof(GenerationOptions.NumReturnSequences),
-            NumReturnSequences, $"1 to NumBeams ({NumBeams})");
+            NumReturnSequences, $"1 to NumBeams ({NumBeams}{Source(nameof(GenerationOptions.NumBeams))})");
         if (StopStrings.Any(string.IsNullOrEmpty))
         {
             throw new RequestException(nameof(GenerationOptions.StopStrings), "holds an empty text, which would end every " +
@@ -108,13 +124,5 @@ internal sealed record GenerationSettings
         }
         Require(SuppressTokens.Distinct().Count() + 2 * NumBeams <= VocabularySize,
             nameof(GenerationOptions.SuppressTokens), SuppressTokens.Count, "fewer than leave a choice");
-    }
-
-    private static void Require<T>(bool holds, string option, T value, string range)
-    {
-        if (!holds)
-        {
-            throw new RequestException(option, $"is {value}, expected {range}");
-        }
     }
 }

@@ -7,7 +7,7 @@ internal static class ImageReader
 
     public static ReadOnlyMemory<byte> ReadFile(string path, int index, ImageLimits limits, CancellationToken cancel)
     {
-        try
+        ReadOnlyMemory<byte> Read()
         {
             // bufferSize 1: the reads below are large already.
             using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1);
@@ -16,6 +16,16 @@ internal static class ImageReader
                 throw TooManyBytes(index, path, file.Length, limits);
             }
             return ReadStream(file, path, index, limits, cancel);
+        }
+        try
+        {
+            if ((File.ResolveLinkTarget(path, returnFinalTarget: true) ?? new FileInfo(path)) is FileInfo { Exists: true, Length: > 0 })
+            {
+                return Read();
+            }
+            // A pipe may never open, nor give anything: its thread is left behind then.
+            return Task.Factory.StartNew(Read, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)
+                .WaitAsync(cancel).GetAwaiter().GetResult();
         }
         catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {

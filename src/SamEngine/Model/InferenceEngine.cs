@@ -66,14 +66,22 @@ internal sealed class InferenceEngine : IDisposable
         _thread.Start();
     }
 
+    /// <summary>Tokens of key/value memory for a request with these options and any prompt: at least twice the context.</summary>
+    public static int CacheTokens(SamConfig config, GenerationOptions options)
+    {
+        var usual = new GenerationSettings();
+        long positions = config.Llm.MaxPositions;
+        long tokens = positions + (options.NumBeams ?? usual.NumBeams)
+            * (Math.Min(options.MaxLength ?? usual.MaxLength, positions) + 3 * BlockSize);
+        return (int)Math.Min(Math.Max(2 * positions, tokens), MostCacheTokens);
+    }
+
     /// <summary>Shape of the key/value memory for a number of tokens; 0 takes what a request with the reference's five beams of
     /// 256 ids needs, whatever the context.</summary>
     public static KvCacheShape CacheShape(SamConfig config, int cacheTokens)
     {
         var llm = config.Llm;
-        var usual = new GenerationSettings();
-        int tokens = cacheTokens > 0 ? cacheTokens : Math.Max(2 * llm.MaxPositions,
-            llm.MaxPositions + usual.NumBeams * (Math.Min(usual.MaxLength, llm.MaxPositions) + 3 * BlockSize));
+        int tokens = cacheTokens > 0 ? cacheTokens : CacheTokens(config, new GenerationOptions());
         int blocks = (tokens + BlockSize - 1) / BlockSize;
         return new KvCacheShape(llm.Layers, llm.KeyValueHeads, llm.HeadDim, BlockSize, blocks);
     }

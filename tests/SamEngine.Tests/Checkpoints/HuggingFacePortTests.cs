@@ -73,7 +73,7 @@ public sealed class HuggingFacePortTests
             CheckpointShapes.Check(checkpoint);
         }
         var inspected = CheckpointInspector.Inspect(temp["port"]);
-        Assert.True(inspected.IsComplete, string.Join("\n", inspected.Notes));
+        Assert.Contains(inspected.Notes, n => n.StartsWith("incomplete: has no tokenizer.model and no vocab.txt", StringComparison.Ordinal));
         Assert.Contains(inspected.Notes, n => n.Contains("plain InstructBLIP", StringComparison.Ordinal));
         Assert.DoesNotContain(inspected.Parts, p => p.Name == "other");
         var notes = CheckpointConverter.Convert(new ConvertOptions { HuggingFace = temp["port"], Output = temp["out"] });

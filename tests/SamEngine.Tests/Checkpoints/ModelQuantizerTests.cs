@@ -47,6 +47,13 @@ public sealed class ModelQuantizerTests : IDisposable
     {
         Quantize(_temp["packed"], Mixed);
         var errors = QuantizationError.Compare(_model.Folder, _temp["packed"]).ToList();
+        using (var stop = new CancellationTokenSource())
+        {
+            using var compared = QuantizationError.Compare(_model.Folder, _temp["packed"], stop.Token).GetEnumerator();
+            Assert.True(compared.MoveNext());
+            stop.Cancel();
+            Assert.Throws<OperationCanceledException>(() => compared.MoveNext());
+        }
         Assert.Contains(errors, e => e.Name == SamCheckpoint.HeadName && e.Format == "q4 groups of 64");
         // Uniform weights: evenly spaced levels suit them best, and a row's length is no multiple of a group.
         Assert.All(errors, e => Assert.True(e.RelativeError <= 1.5 * e.PlainError && e.Cosine > 0.99, e.ToString()));
@@ -106,7 +113,7 @@ public sealed class ModelQuantizerTests : IDisposable
     {
         Directory.CreateDirectory(_temp["out"] + ".partial");
         File.WriteAllText(Path.Combine(_temp["out"] + ".partial", "quantize.journal"), "of another\n");
-        var error = Assert.Throws<CheckpointException>(() => Quantize(_temp["out"], Mixed));
+        var error = Assert.Throws<OutputException>(() => Quantize(_temp["out"], Mixed));
         Assert.Contains("another quantization", error.Message, StringComparison.Ordinal);
     }
 

@@ -1,3 +1,5 @@
+using SamEngine.Imaging;
+using SamEngine.Testing;
 using SkiaSharp;
 using Xunit;
 
@@ -5,6 +7,29 @@ namespace SamEngine.Tests.Imaging;
 
 public sealed class SamImageTests
 {
+    [Fact]
+    public async Task A_pipe_that_nobody_writes_to_can_be_cancelled_and_one_that_is_written_to_is_read()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "has no named pipes in folders");
+        using var temp = new TempFolder();
+        string pipe = temp["pipe"];
+        using (var make = System.Diagnostics.Process.Start("mkfifo", [pipe]))
+        {
+            await make.WaitForExitAsync(TestContext.Current.CancellationToken);
+        }
+        using var stop = new CancellationTokenSource(TimeSpan.FromMilliseconds(50));
+        // A test that hangs would say less.
+        var silent = Task.Run(() => ImageReader.ReadFile(pipe, 0, new ImageLimits(), stop.Token), TestContext.Current.CancellationToken);
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => silent.WaitAsync(TimeSpan.FromSeconds(30)));
+
+        var read = Task.Run(() => ImageReader.ReadFile(temp["other"], 0, new ImageLimits(), CancellationToken.None).ToArray(),
+            TestContext.Current.CancellationToken);
+        File.WriteAllBytes(temp["bytes"], [1, 2, 3]);
+        File.CreateSymbolicLink(temp["link"], temp["bytes"]);
+        Assert.Equal([1, 2, 3], ImageReader.ReadFile(temp["link"], 0, new ImageLimits(), CancellationToken.None).ToArray());
+        Assert.Contains("no such file", (await Assert.ThrowsAsync<ImageException>(() => read)).Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void Creating_a_picture_reads_nothing()
     {

@@ -11,11 +11,13 @@ namespace SamEngine.Compute.Cpu;
 internal sealed unsafe class CpuBackend : Backend
 {
     private const int MostThreads = 1024;
+    private const string IsaVariable = "SAM_CPU_ISA";
     private static readonly string[] IsaNames = ["scalar", "avx2", "avx512", "avx512-vnni", "avx512-bf16"];
     private readonly ContextHandle _context;
 
     /// <param name="threads">Threads to compute with; 0 takes one per processor.</param>
     /// <param name="instructionSet">One of "scalar", "avx2", "avx512", "avx512-vnni", "avx512-bf16"; null takes <c>SAM_CPU_ISA</c> or the best there is.</param>
+    /// <exception cref="RequestException">A number of threads or an instruction set that is none.</exception>
     /// <exception cref="BackendException">No native library, or an instruction set this machine lacks.</exception>
     public CpuBackend(int threads = 0, string? instructionSet = null)
     {
@@ -25,19 +27,20 @@ internal sealed unsafe class CpuBackend : Backend
         }
         NativeLibraryLoader.Ensure();
         int count = threads == 0 ? Math.Min(Environment.ProcessorCount, MostThreads) : threads;
-        string? wanted = instructionSet ?? Environment.GetEnvironmentVariable("SAM_CPU_ISA");
-        int isa = string.IsNullOrEmpty(wanted) ? NativeCpu.sam_cpu_best_isa() : Array.IndexOf(IsaNames, wanted);
+        string? wanted = instructionSet ?? Environment.GetEnvironmentVariable(IsaVariable);
+        int isa = string.IsNullOrEmpty(wanted) ? NativeCpu.sam_cpu_best_isa()
+            : Array.FindIndex(IsaNames, n => n.Equals(wanted, StringComparison.OrdinalIgnoreCase));
         if (isa < 0)
         {
-            throw new BackendException("cpu",
-                $"unknown instruction set '{wanted}', expected one of: {string.Join(", ", IsaNames)}");
+            throw new RequestException(instructionSet is null ? $"environment variable {IsaVariable}" : nameof(SamModelOptions.InstructionSet),
+                $"is '{wanted}', expected one of: {string.Join(", ", IsaNames)}");
         }
         nint context;
         var status = NativeCpu.sam_cpu_create(isa, count, &context);
         if (status != NativeCpu.Status.Ok)
         {
             throw new BackendException("cpu", status == NativeCpu.Status.Unsupported
-                ? $"this machine has no {IsaNames[isa]}; its best is {IsaNames[NativeCpu.sam_cpu_best_isa()]}"
+                ? $"this machine has no {IsaNames[isa]}{(instructionSet is null ? $", which {IsaVariable} asks for" : "")}; its best is {IsaNames[NativeCpu.sam_cpu_best_isa()]}"
                 : $"can't start {count} threads: {(status == NativeCpu.Status.OutOfMemory ? "the system gives no more; ask for fewer" : status)}");
         }
         _context = new ContextHandle(context);
