@@ -107,6 +107,9 @@ public sealed class NumericException : SamException
 public sealed class OutputException : SamException
 {
     /// <summary>Creates the error for <paramref name="path"/>.</summary>
+    /// <param name="path">The file or folder that was to be written.</param>
+    /// <param name="message">What is in the way and what to do.</param>
+    /// <param name="inner">The cause, where there is one.</param>
     public OutputException(string path, string message, Exception? inner = null)
         : base($"{path}: {message}", inner)
     {

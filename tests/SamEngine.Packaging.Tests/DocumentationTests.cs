@@ -43,7 +43,9 @@ public sealed class DocumentationTests
                     || n.Contains(".ExplainAsync", StringComparison.Ordinal) || n.Contains(".RankAsync", StringComparison.Ordinal)))
             .ToList();
         Assert.InRange(methods.Count, 5, int.MaxValue);
-        string[] errors = [.. typeof(SamException).Assembly.GetExportedTypes().Where(t => t.BaseType == typeof(SamException))
+        // Answering writes no files.
+        string[] errors = [.. typeof(SamException).Assembly.GetExportedTypes()
+            .Where(t => t.BaseType == typeof(SamException) && t != typeof(OutputException))
             .Append(typeof(OperationCanceledException)).Append(typeof(ObjectDisposedException)).Select(t => "T:" + t.FullName)];
         Assert.All(methods, m => Assert.Superset(errors.ToHashSet(),
             m.Elements("exception").Select(e => e.Attribute("cref")!.Value).ToHashSet()));
