@@ -6,7 +6,7 @@
 #
 # A trial without a GPU: SAMENGINE_CUDA_DRIVER names the emulator, BENCH_ARGUMENTS a tiny shape for the bench.
 #
-#   run.sh OUT [CHECKOUT]     CHECKOUT has models/sam-mini and samples; default: the folder two above this script
+#   run.sh OUT [CHECKOUT]     CHECKOUT has models/sam-mini, samples and tests/fixtures; default: the folder two above this script
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=$(mkdir -p "$1" && cd "$1" && pwd)
@@ -16,6 +16,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tar -C "$work" -xf "$here/bundle.tar.xz" || python3 -m tarfile -e "$here/bundle.tar.xz" "$work" || { echo "can't unpack $here/bundle.tar.xz" >&2; exit 1; }
 export BENCH_ARGUMENTS=${BENCH_ARGUMENTS:-}
+# The checkout has what is committed for the tests.
+export SAM_FIXTURES=$checkout/tests/fixtures
 export DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 DOTNET_gcServer=0
 failed=0
 left() { echo $((530 - (SECONDS - begin))); }
