@@ -42,6 +42,38 @@ internal static class OutputFolder
         }
     }
 
+    /// <summary>Makes a folder that is there whole or not at all: it is written beside its place, where a failure leaves nothing.</summary>
+    /// <param name="path">The folder, which holds nothing yet.</param>
+    /// <param name="write">Writes the files into the folder it is given.</param>
+    /// <exception cref="OutputException">It can't be written.</exception>
+    public static void Fill(string path, Action<string> write)
+    {
+        string place = Path.TrimEndingDirectorySeparator(Path.GetFullPath(path));
+        string partial = $"{place}.partial-{Environment.ProcessId}";
+        try
+        {
+            Directory.CreateDirectory(partial);
+            write(partial);
+            if (Directory.Exists(place))
+            {
+                Directory.Delete(place);
+            }
+            Directory.Move(partial, place);
+        }
+        catch (Exception e)
+        {
+            if (Directory.Exists(partial))
+            {
+                Directory.Delete(partial, recursive: true);
+            }
+            if (e is IOException or UnauthorizedAccessException)
+            {
+                throw Failed(path, e);
+            }
+            throw;
+        }
+    }
+
     /// <summary>The error of a folder whose writing failed on the way.</summary>
     public static OutputException Failed(string path, Exception error) =>
         new(path, $"can't be written: {error.Message}", error);

@@ -54,28 +54,7 @@ public static class MmLinkMini
         Require(options.Side is >= 56 and <= 1024, nameof(options.Side), $"is {options.Side}, expected 56 to 1024 pixels");
         OutputFolder.Require(folder, mustBeEmpty: true);
         using var renderer = new SceneRenderer(options.FontPath);
-        string partial = $"{Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder))}.partial-{Environment.ProcessId}";
-        try
-        {
-            Draw(partial, options, renderer, progress, cancellation);
-            if (Directory.Exists(folder))
-            {
-                Directory.Delete(folder);
-            }
-            Directory.Move(partial, folder);
-        }
-        catch (Exception e)
-        {
-            if (Directory.Exists(partial))
-            {
-                Directory.Delete(partial, recursive: true);
-            }
-            if (e is IOException or UnauthorizedAccessException)
-            {
-                throw OutputFolder.Failed(folder, e);
-            }
-            throw;
-        }
+        OutputFolder.Fill(folder, partial => Draw(partial, options, renderer, progress, cancellation));
     }
 
     private static void Draw(string folder, MmLinkMiniOptions options, SceneRenderer renderer, IProgress<(int Done, int Total)>? progress,

@@ -89,31 +89,9 @@ public static class CheckpointConverter
         string output = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(options.Output));
         OutputFolder.Require(output, mustBeEmpty: true);
         using var sources = new Sources(options);
-        string partial = $"{output}.partial-{Environment.ProcessId}";
         NoteLeftovers(output, sources.Notes);
-        try
-        {
-            Directory.CreateDirectory(partial);
-            sources.Write(partial, dtype, progress, cancellation);
-            if (Directory.Exists(output))
-            {
-                Directory.Delete(output);
-            }
-            Directory.Move(partial, output);
-            return sources.Notes;
-        }
-        catch (Exception e)
-        {
-            if (Directory.Exists(partial))
-            {
-                Directory.Delete(partial, recursive: true);
-            }
-            if (e is IOException or UnauthorizedAccessException)
-            {
-                throw OutputFolder.Failed(output, e);
-            }
-            throw;
-        }
+        OutputFolder.Fill(output, partial => sources.Write(partial, dtype, progress, cancellation));
+        return sources.Notes;
     }
 
     /// <summary>A conversion that was killed could not clear up; another one may still be running, so this is the user's to
