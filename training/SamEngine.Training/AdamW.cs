@@ -1,3 +1,5 @@
+using System.Numerics;
+using System.Runtime.InteropServices;
 using static TorchSharp.torch;
 
 namespace SamEngine.Training;
@@ -30,28 +32,18 @@ internal sealed class AdamW : IDisposable
     /// <param name="largestNorm">Gradients of a larger norm are scaled down.</param>
     public void Step(int step, float learningRate, float largestNorm = 1)
     {
-        double[] squares = _workers.Run(_states.Count, i =>
-        {
-            using var off = no_grad();
-            return _states[i].Parameter.grad is { } g ? g.square().sum().item<float>() : 0;
-        });
+        double[] squares = _workers.Run(_states.Count, i => _states[i].Parameter.grad is { } gradient ? SumOfSquares(Values(gradient)) : 0);
         float scale = (float)Math.Min(1, largestNorm / (Math.Sqrt(squares.Sum()) + 1e-6));
         float correction1 = 1 - MathF.Pow(Beta1, step);
         float correction2 = 1 - MathF.Pow(Beta2, step);
         _workers.Run(_states.Count, i =>
         {
-            using var off = no_grad();
             var s = _states[i];
             if (s.Parameter.grad is { } gradient)
             {
-                var g = gradient * scale;
-                s.First.mul_(Beta1).add_(g, 1 - Beta1);
-                s.Second.mul_(Beta2).addcmul_(g, g, 1 - Beta2);
-                if (s.Parameter.shape.Length > 1)
-                {
-                    s.Parameter.mul_(1 - learningRate * _weightDecay);
-                }
-                s.Parameter.addcdiv_(s.First, (s.Second / correction2).sqrt_().add_(Epsilon), -learningRate / correction1);
+                float kept = s.Parameter.shape.Length > 1 ? 1 - learningRate * _weightDecay : 1;
+                Update(Values(s.Parameter), Values(gradient), Values(s.First), Values(s.Second), scale, kept,
+                    -learningRate / correction1, 1 / correction2);
                 s.Parameter.grad = null;
             }
             return 0;
@@ -64,6 +56,51 @@ internal sealed class AdamW : IDisposable
         {
             s.First.Dispose();
             s.Second.Dispose();
+        }
+    }
+
+    /// <summary>A tensor's own memory.</summary>
+    private static Span<float> Values(Tensor t) => MemoryMarshal.Cast<byte, float>(
+        t.is_contiguous() ? t.bytes : throw new InvalidOperationException($"[{string.Join(", ", t.shape)}] does not lie in one piece"));
+
+    private static double SumOfSquares(ReadOnlySpan<float> values)
+    {
+        var sum = Vector<double>.Zero;
+        int n = 0;
+        for (; n <= values.Length - Vector<float>.Count; n += Vector<float>.Count)
+        {
+            Vector.Widen(new Vector<float>(values[n..]), out var low, out var high);
+            sum += low * low + high * high;
+        }
+        double rest = 0;
+        for (; n < values.Length; n++)
+        {
+            rest += (double)values[n] * values[n];
+        }
+        return Vector.Sum(sum) + rest;
+    }
+
+    /// <summary>All of a step in one pass over the memory.</summary>
+    private static void Update(Span<float> values, ReadOnlySpan<float> gradient, Span<float> first, Span<float> second, float scale,
+        float kept, float rate, float correction)
+    {
+        int n = 0;
+        for (; n <= values.Length - Vector<float>.Count; n += Vector<float>.Count)
+        {
+            var g = new Vector<float>(gradient[n..]) * scale;
+            var m = new Vector<float>(first[n..]) * Beta1 + g * (1 - Beta1);
+            var v = new Vector<float>(second[n..]) * Beta2 + g * g * (1 - Beta2);
+            m.CopyTo(first[n..]);
+            v.CopyTo(second[n..]);
+            var x = new Vector<float>(values[n..]) * kept;
+            (x + m * rate / (Vector.SquareRoot(v * correction) + new Vector<float>(Epsilon))).CopyTo(values[n..]);
+        }
+        for (; n < values.Length; n++)
+        {
+            float g = gradient[n] * scale;
+            first[n] = first[n] * Beta1 + g * (1 - Beta1);
+            second[n] = second[n] * Beta2 + g * g * (1 - Beta2);
+            values[n] = values[n] * kept + first[n] * rate / (MathF.Sqrt(second[n] * correction) + Epsilon);
         }
     }
 }

@@ -50,8 +50,8 @@ internal sealed class LanguageStage
         Tensor Logits(Tensor features, IReadOnlyList<TrainingSample> samples)
         {
             int[] pictures = [.. samples.Select(s => s.Pictures[0])];
-            var (text, mask) = Text(samples);
-            var visual = _model.QFormer(Images(features, pictures, 1), text, mask, guided: false);
+            var visual = _model.QFormer(Images(features, pictures), [.. pictures.Select(_ => 1)], [.. samples.Select(s => s.Text)],
+                guided: false);
             return F.linear(visual.reshape(pictures.Length, width), head, bias);
         }
         return new Stage
@@ -94,19 +94,19 @@ internal sealed class LanguageStage
         LearningRate = learningRate,
         Trained = [.. _model.Parameters.Where(p => trains(p.Key))],
         Validate = () => Accuracy(guided),
-        ValidateEvery = Math.Min(500, steps),
+        ValidateEvery = Math.Min(1000, steps),
         Parts = (random, progress) =>
         {
             // Two batches, so that short questions need not be padded to the length of stories. Each part has half of both.
             var batches = new[] { Compose(mix.Pick(random, progress), random), Compose(mix.Pick(random, progress), random) };
             Tensor Part(Func<List<TrainingSample>, List<TrainingSample>> half)
             {
-                var losses = batches.Select(batch =>
-                {
-                    var (logits, targets) = Answers(half(batch), _features, guided);
-                    return F.cross_entropy(logits, targets, reduction: TorchSharp.torch.nn.Reduction.Sum) / batch.Sum(s => s.Answer.Length);
-                }).ToList();
-                return (losses[0] + losses[1]) / 2;
+                var halves = batches.Select(half).ToArray();
+                var (logits, targets) = Answers([.. halves[0], .. halves[1]], _features, guided);
+                // Each batch counts the same, however long its answers are.
+                float[] weights = [.. batches.SelectMany((batch, i) =>
+                    Enumerable.Repeat(0.5f / batch.Sum(s => s.Answer.Length), halves[i].Sum(s => s.Answer.Length)))];
+                return (F.cross_entropy(logits, targets, reduction: TorchSharp.torch.nn.Reduction.None) * tensor(weights)).sum();
             }
             return (() => Part(batch => batch[..(batch.Count / 2)]), () => Part(batch => batch[(batch.Count / 2)..]));
         },
@@ -115,29 +115,40 @@ internal sealed class LanguageStage
     /// <summary>Share of validation samples whose answer comes out to the last token, by family and placement.</summary>
     public string Accuracy(bool guided)
     {
-        using var off = no_grad();
-        var right = new Dictionary<string, (int Right, int All)>(StringComparer.Ordinal);
-        foreach (var size in _validation.GroupBy(s => (s.Pictures.Length, s.Source.Family)))
+        var batches = _validation.Chunk(ValidationBatch).ToList();
+        bool[][] exact = new bool[batches.Count][];
+        using var workers = new Workers();
+        workers.Run(batches.Count, i =>
         {
-            foreach (var batch in size.Chunk(ValidationBatch))
+            using var off = no_grad();
+            exact[i] = Exact(batches[i], guided);
+            return 0;
+        });
+        var right = new Dictionary<string, (int Right, int All)>(StringComparer.Ordinal);
+        foreach (var (source, correct) in _validation.Select(s => s.Source).Zip(exact.SelectMany(e => e)))
+        {
+            string[] keys = source.Family is MiniFamily.Group or MiniFamily.Story
+                ? [$"{source.Family}", $"{source.Family}/{source.Placement}"] : [$"{source.Family}"];
+            foreach (string key in keys)
             {
-                using var scope = NewDisposeScope();
-                bool[] exact = Exact(batch, guided);
-                for (int i = 0; i < batch.Length; i++)
-                {
-                    var source = batch[i].Source;
-                    string[] keys = source.Family is MiniFamily.Group or MiniFamily.Story
-                        ? [$"{source.Family}", $"{source.Family}/{source.Placement}"] : [$"{source.Family}"];
-                    foreach (string key in keys)
-                    {
-                        var (r, a) = right.GetValueOrDefault(key);
-                        right[key] = (r + (exact[i] ? 1 : 0), a + 1);
-                    }
-                }
+                var (r, n) = right.GetValueOrDefault(key);
+                right[key] = (r + (correct ? 1 : 0), n + 1);
             }
         }
         return string.Join(", ", right.OrderBy(r => r.Key, StringComparer.Ordinal)
             .Select(r => $"{r.Key} {100.0 * r.Value.Right / r.Value.All:F1} %"));
+    }
+
+    /// <summary>What computing samples of all lengths and sizes together changes in their logits: the largest difference from each
+    /// alone.</summary>
+    public double PackingError(bool guided)
+    {
+        using var scope = NewDisposeScope();
+        using var off = no_grad();
+        var samples = _validation.Take(ValidationBatch).ToList();
+        var together = Answers(samples, _validationFeatures, guided).Logits;
+        var alone = cat([.. samples.Select(s => Answers([s], _validationFeatures, guided).Logits)], 0);
+        return (together - alone).abs().max().item<float>();
     }
 
     private List<TrainingSample> Compose(MiniFamily family, Random random)
@@ -166,48 +177,16 @@ internal sealed class LanguageStage
     /// <summary>Logits of all tokens of all answers, one sample after the other, and the tokens.</summary>
     private (Tensor Logits, Tensor Targets) Answers(IReadOnlyList<TrainingSample> batch, Tensor features, bool guided)
     {
-        int n = batch.Count;
-        int pictures = batch[0].Pictures.Length;
-        var (text, mask) = Text(batch);
-        var visual = _model.QFormer(Images(features, [.. batch.SelectMany(s => s.Pictures)], pictures), text, mask, guided);
-        int most = batch.Max(s => s.Prompt.Length + s.Answer.Length - 1);
-        long[] ids = new long[n * most];
-        var rows = new List<long>();
-        for (int i = 0; i < n; i++)
-        {
-            int[] all = [.. batch[i].Prompt, .. batch[i].Answer];
-            for (int k = 0; k < all.Length - 1; k++)
-            {
-                ids[i * most + k] = all[k];
-            }
-            long first = i * (visual.shape[1] + most) + visual.shape[1] + batch[i].Prompt.Length - 1;
-            rows.AddRange(Enumerable.Range(0, batch[i].Answer.Length).Select(k => first + k));
-        }
-        var hidden = _model.LlmHidden(visual, tensor(ids).reshape(n, most));
-        var logits = _model.LmHead(hidden.reshape(-1, hidden.shape[2]).index_select(0, tensor(rows.ToArray())));
+        int[] images = [.. batch.Select(s => s.Pictures.Length)];
+        var visual = _model.QFormer(Images(features, batch.SelectMany(s => s.Pictures)), images, [.. batch.Select(s => s.Text)], guided);
+        var logits = _model.Llm(visual, [.. images.Select(n => n * _model.Config.QFormer.QueryTokens)],
+            [.. batch.Select(s => (int[])[.. s.Prompt, .. s.Answer[..^1]])], [.. batch.Select(s => s.Prompt.Length - 1)]);
         return (logits, tensor(batch.SelectMany(s => s.Answer).Select(t => (long)t).ToArray()));
     }
 
-    /// <summary>[groups, pictures, positions, width].</summary>
-    private static Tensor Images(Tensor features, int[] chosen, int pictures) =>
-        features.index_select(0, tensor(chosen.Select(i => (long)i).ToArray())).to(ScalarType.Float32)
-            .reshape(chosen.Length / pictures, pictures, features.shape[1], features.shape[2]);
-
-    private static (Tensor Ids, Tensor Mask) Text(IReadOnlyList<TrainingSample> batch)
-    {
-        int words = batch.Max(s => s.Text.Length);
-        long[] text = new long[batch.Count * words];
-        bool[] mask = new bool[batch.Count * words];
-        for (int i = 0; i < batch.Count; i++)
-        {
-            for (int k = 0; k < batch[i].Text.Length; k++)
-            {
-                text[i * words + k] = batch[i].Text[k];
-                mask[i * words + k] = true;
-            }
-        }
-        return (tensor(text).reshape(batch.Count, words), tensor(mask).reshape(batch.Count, words));
-    }
+    /// <summary>[pictures, positions, width].</summary>
+    private static Tensor Images(Tensor features, IEnumerable<int> chosen) =>
+        features.index_select(0, tensor(chosen.Select(i => (long)i).ToArray())).to(ScalarType.Float32);
 
     /// <summary>fp16 features of all pictures, [pictures, tokens, width].</summary>
     private static Tensor Features(TorchSam model, TrainingData data)

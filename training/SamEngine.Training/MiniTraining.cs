@@ -99,6 +99,12 @@ internal static class MiniTraining
                     return 1;
                 }
             }
+            double packing = Math.Max(language!.PackingError(guided: false), language.PackingError(guided: true));
+            if (!(packing < ParitySamples.Tolerance))
+            {
+                Console.Error.WriteLine($"samples computed together differ by {packing:G3} from each alone");
+                return 1;
+            }
             string folder = Path.Combine(work.FullName, "model");
             ModelExport.Write(model, work.FullName, folder);
             Console.WriteLine($"the engine's logits differ by at most {ParityCheck.Run(folder, null):G3}");

@@ -45,10 +45,8 @@ internal static class ParityCheck
         using var off = no_grad();
         int side = model.Config.Vision.ImageSize;
         var features = model.Vision(tensor(sample.Pixels).reshape(sample.Images, 3, side, side));
-        var text = tensor(sample.TextIds.Select(t => (long)t).ToArray()).reshape(1, sample.TextIds.Length);
-        var visual = model.QFormer(features.unsqueeze(0), text, ones(text.shape, ScalarType.Bool), sample.Guided);
-        long[] ids = [.. sample.PromptIds, .. sample.Continuation];
-        var logits = model.Llm(visual, tensor(ids).reshape(1, ids.Length));
-        return logits[0, (int)(logits.shape[1] - 1 - sample.Continuation.Length)..].contiguous().data<float>().ToArray();
+        var visual = model.QFormer(features, [sample.Images], [sample.TextIds], sample.Guided);
+        return model.Llm(visual, [(int)visual.shape[0]], [[.. sample.PromptIds, .. sample.Continuation]], [sample.PromptIds.Length - 1])
+            .contiguous().data<float>().ToArray();
     }
 }

@@ -25,6 +25,9 @@ internal sealed class Stage
     /// which gradients are added makes no difference.</summary>
     public required Func<Random, double, (Func<Tensor> A, Func<Tensor> B)> Parts { get; init; }
 
+    /// <summary>Called before the first step, if any are left, and not counted among the steps' time.</summary>
+    public Action? Prepare { get; init; }
+
     public int Seed { get; init; } = 1;
 
     public int WarmUp { get; init; } = 100;
@@ -71,6 +74,7 @@ internal sealed class Stage
         {
             File.WriteAllText(log, "step,loss,seconds\n");
         }
+        Prepare?.Invoke();
         var clock = Stopwatch.StartNew();
         var saved = Stopwatch.StartNew();
         int from = step;

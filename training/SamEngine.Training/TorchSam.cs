@@ -15,6 +15,10 @@ internal sealed class TorchSam : IDisposable
 
     public TorchSam(SamConfig config, int seed)
     {
+        if (config.QFormer.OneToMultipleLayer < 1 || config.QFormer.Layers < 2)
+        {
+            throw new NotSupportedException("Training takes the first layer of a group's images together: the exchange must begin later.");
+        }
         Config = config;
         using var generator = new Generator((ulong)seed);
         foreach (var (name, shape) in RandomModelWriter.Tensors(config))
@@ -51,93 +55,104 @@ internal sealed class TorchSam : IDisposable
             string name = $"visual_encoder.blocks.{i}.";
             var h = LayerNorm(x, name + "norm1.", v.LayerNormEps);
             var bias = cat([P(name + "attn.q_bias"), zeros(v.Width), P(name + "attn.v_bias")]);
-            var qkv = F.linear(h, P(name + "attn.qkv.weight"), bias).chunk(3, -1);
-            x = x + Linear(Attention(qkv[0], qkv[1], qkv[2], v.Heads), name + "attn.proj.");
+            x = x + Linear(Attention(F.linear(h, P(name + "attn.qkv.weight"), bias), v.Heads), name + "attn.proj.");
             h = LayerNorm(x, name + "norm2.", v.LayerNormEps);
             x = x + Linear(F.gelu(Linear(h, name + "mlp.fc1.")), name + "mlp.fc2.");
         }
         return LayerNorm(x, "ln_vision.", Config.LnVisionEps);
     }
 
-    /// <summary>Visual tokens of groups of equal size.</summary>
-    /// <param name="features">[groups, images, positions, width].</param>
-    /// <param name="textIds">[groups, words], padded.</param>
-    /// <param name="textMask">[groups, words]: true where there is a word.</param>
+    /// <summary>Visual tokens of groups.</summary>
+    /// <param name="features">[images of all groups, positions, width].</param>
+    /// <param name="images">How many are each group's.</param>
+    /// <param name="texts">Ids of each group's instruction.</param>
     /// <param name="guided">Whether the images of a group guide each other.</param>
-    /// <returns>[groups, images * query tokens, llm width].</returns>
-    public Tensor QFormer(Tensor features, Tensor textIds, Tensor textMask, bool guided)
+    /// <returns>[images * query tokens, llm width].</returns>
+    public Tensor QFormer(Tensor features, IReadOnlyList<int> images, IReadOnlyList<int[]> texts, bool guided)
     {
         var q = Config.QFormer;
-        long groups = features.shape[0];
-        long images = features.shape[1];
-        Tensor Each(Tensor perGroup) => perGroup.unsqueeze(1)
-            .expand([perGroup.shape[0], images, .. perGroup.shape[1..]]).reshape([groups * images, .. perGroup.shape[1..]]);
-        var text = Rows(Bert + "embeddings.word_embeddings.weight", textIds)
-            + P(Bert + "embeddings.position_embeddings.weight")[..(int)textIds.shape[1]];
-        var start = LayerNorm(cat([P("query_tokens").expand(groups, q.QueryTokens, q.HiddenSize), text], 1),
+        int groups = texts.Count;
+        int k = q.QueryTokens;
+        int[] groupOf = [.. images.SelectMany((count, group) => Enumerable.Repeat(group, count))];
+        var groupRows = new PackedRows([.. texts.Select(_ => k)], [.. texts.Select(t => t.Length)]);
+        var imageRows = new PackedRows([.. groupOf.Select(_ => k)], [.. groupOf.Select(g => texts[g].Length)]);
+        // For every row of the images' sequences, the row of their group's.
+        var rowOf = tensor(groupOf.SelectMany(g => Enumerable.Range(0, k).Select(i => (long)(g * k + i)))
+            .Concat(groupOf.SelectMany(g => Enumerable.Range(0, texts[g].Length).Select(i => groupRows.Starts[g] + i))).ToArray());
+        Tensor Each(Tensor perGroup) => perGroup.index_select(0, rowOf);
+
+        var words = tensor(texts.SelectMany(t => t).Select(t => (long)t).ToArray());
+        var text = Rows(Bert + "embeddings.word_embeddings.weight", words)
+            + Rows(Bert + "embeddings.position_embeddings.weight", groupRows.Positions[groupRows.Prefixes..] - k);
+        var start = LayerNorm(cat([P("query_tokens").expand(groups, k, q.HiddenSize).reshape(-1, q.HiddenSize), text], 0),
             Bert + "embeddings.LayerNorm.", q.LayerNormEps);
-        var mask = cat([ones(groups, q.QueryTokens, dtype: ScalarType.Bool), textMask], 1);
-        // [groups, 1, 1, length], added to the scores.
-        var groupMask = zeros(mask.shape).masked_fill(mask.logical_not(), float.NegativeInfinity).unsqueeze(1).unsqueeze(1);
-        var imageMask = Each(groupMask);
-        var own = features.reshape(groups * images, features.shape[2], features.shape[3]);
-        var h1 = Each(start);
-        Tensor h2 = start;
-        Tensor context = own;
+        // Pictures enter the first layer after its self-attention: till then all of a group's sequences are one.
+        var (queries, same) = SelfAttend(0, start, groupRows);
+        same = FeedForward(same, 0, "");
+        var h1 = Each(cat([queries, same], 0));
+        h1 = cat([Queries(0, h1[..imageRows.Prefixes], features), h1[imageRows.Prefixes..]], 0);
+        var (h2, context) = (h1, features);
         if (guided)
         {
-            // The adaptive adjustment: softmax over the images, per position.
-            var weights = Linear(features, "attn.").softmax(1);
-            context = (weights * features).sum(1);
+            context = Context(features, images);
+            h2 = cat([Queries(0, queries, context), same], 0);
         }
-        for (int i = 0; i < q.Layers; i++)
+        for (int i = 1; i < q.Layers; i++)
         {
             if (guided && i <= q.MultipleToOneLayer)
             {
-                bool perImage = i >= q.OneToMultipleLayer;
                 if (i == q.OneToMultipleLayer)
                 {
                     h2 = Each(h2) + Linear(h1, Bert + "encoder.one_2_muliple.0.");
-                    context = Each(context);
+                    context = context.index_select(0, tensor(groupOf.Select(g => (long)g).ToArray()));
                 }
-                h2 = Layer(i, h2, context, perImage ? imageMask : groupMask);
+                h2 = Layer(i, h2, i >= q.OneToMultipleLayer ? imageRows : groupRows, context);
                 if (i == q.MultipleToOneLayer)
                 {
                     h1 = h1 + Linear(h2, Bert + "encoder.multiple_2_one.0.");
                 }
             }
-            h1 = Layer(i, h1, own, imageMask);
+            // Nothing reads the text after the last layer.
+            h1 = i < q.Layers - 1 ? Layer(i, h1, imageRows, features) : Queries(i, SelfAttend(i, h1, imageRows, queriesOnly: true).Queries, features);
         }
-        return Linear(h1[.., ..q.QueryTokens], "llm_proj.").reshape(groups, images * q.QueryTokens, Config.Llm.HiddenSize);
+        return Linear(h1, "llm_proj.");
     }
 
-    /// <summary>Logits of every position.</summary>
-    /// <param name="visual">[groups, visual tokens, width].</param>
-    /// <param name="ids">[groups, n]: what follows, padded behind.</param>
-    /// <returns>[groups, visual tokens + n, vocabulary].</returns>
-    public Tensor Llm(Tensor visual, Tensor ids) => LmHead(LlmHidden(visual, ids));
-
-    /// <summary>Logits of hidden states, [.., width].</summary>
-    public Tensor LmHead(Tensor hidden) => Project(hidden, "llm_model.lm_head.weight");
-
-    /// <summary>What the head of the language model sees, [groups, visual tokens + n, width].</summary>
-    public Tensor LlmHidden(Tensor visual, Tensor ids)
+    /// <summary>Logits at the last positions of texts.</summary>
+    /// <param name="visual">[visual tokens of all groups, width].</param>
+    /// <param name="tokens">How many are each group's.</param>
+    /// <param name="texts">Ids that follow, by group.</param>
+    /// <param name="from">By group, the first of the text's positions whose logits are wanted.</param>
+    /// <returns>[positions, vocabulary]: of all groups, one after the other.</returns>
+    public Tensor Llm(Tensor visual, IReadOnlyList<int> tokens, IReadOnlyList<int[]> texts, IReadOnlyList<int> from)
     {
         var l = Config.Llm;
-        var x = cat([visual, Rows("llm_model.model.embed_tokens.weight", ids)], 1);
-        var (cos, sin) = Rotary(x.shape[1]);
+        var rows = new PackedRows(tokens, [.. texts.Select(t => t.Length)]);
+        var wanted = tensor(texts.SelectMany((t, i) => Enumerable.Range(from[i], t.Length - from[i]).Select(k => rows.Starts[i] + k)).ToArray());
+        var x = cat([visual, Rows("llm_model.model.embed_tokens.weight", tensor(texts.SelectMany(t => t).Select(t => (long)t).ToArray()))], 0);
+        var (cos, sin) = Rotary(rows.Positions);
         for (int i = 0; i < l.Layers; i++)
         {
             string name = $"llm_model.model.layers.{i}.";
             var h = RmsNorm(x, name + "input_layernorm.weight");
-            var attended = Attention(Project(h, name + "self_attn.q_proj.weight"), Project(h, name + "self_attn.k_proj.weight"),
-                Project(h, name + "self_attn.v_proj.weight"), l.Heads, rotate: t => t * cos + RotateHalf(t) * sin, causal: true);
-            x = x + Project(attended, name + "self_attn.o_proj.weight");
+            var projected = F.linear(h, cat([P(name + "self_attn.q_proj.weight"), P(name + "self_attn.k_proj.weight"),
+                P(name + "self_attn.v_proj.weight")], 0));
+            // Queries and keys turn alike.
+            var turned = projected[.., ..(2 * l.HiddenSize)].reshape(-1, 2 * l.Heads, l.HeadDim);
+            turned = (turned * cos + RotateHalf(turned) * sin).reshape(-1, 2 * l.HiddenSize);
+            // A position sees only what is before it, and so no padding.
+            var attended = rows.Attend(cat([turned, projected[.., (2 * l.HiddenSize)..]], 1), (qkv, _) => Attention(qkv, l.Heads, causal: true));
+            if (i == l.Layers - 1)
+            {
+                // Nothing reads the other rows any more.
+                (x, attended) = (x.index_select(0, wanted), attended.index_select(0, wanted));
+            }
+            x = x + F.linear(attended, P(name + "self_attn.o_proj.weight"));
             h = RmsNorm(x, name + "post_attention_layernorm.weight");
-            x = x + Project(F.silu(Project(h, name + "mlp.gate_proj.weight")) * Project(h, name + "mlp.up_proj.weight"),
-                name + "mlp.down_proj.weight");
+            var parts = F.linear(h, cat([P(name + "mlp.gate_proj.weight"), P(name + "mlp.up_proj.weight")], 0)).chunk(2, -1);
+            x = x + F.linear(F.silu(parts[0]) * parts[1], P(name + "mlp.down_proj.weight"));
         }
-        return RmsNorm(x, "llm_model.model.norm.weight");
+        return F.linear(RmsNorm(x, "llm_model.model.norm.weight"), P("llm_model.lm_head.weight"));
     }
 
     public void Dispose()
@@ -150,13 +165,10 @@ internal sealed class TorchSam : IDisposable
 
     private TorchSharp.Modules.Parameter P(string name) => Parameters[name];
 
-    /// <summary>Rows of a table, [.., width].</summary>
-    private Tensor Rows(string name, Tensor ids) =>
-        P(name).index_select(0, ids.flatten()).reshape([.. ids.shape, P(name).shape[1]]);
+    /// <summary>Rows of a table, [ids, width].</summary>
+    private Tensor Rows(string name, Tensor ids) => P(name).index_select(0, ids);
 
     private Tensor Linear(Tensor x, string name) => F.linear(x, P(name + "weight"), P(name + "bias"));
-
-    private Tensor Project(Tensor x, string name) => F.linear(x, P(name));
 
     private Tensor LayerNorm(Tensor x, string name, float eps) =>
         F.layer_norm(x, [x.shape[^1]], P(name + "weight"), P(name + "bias"), eps);
@@ -165,52 +177,110 @@ internal sealed class TorchSam : IDisposable
         x * rsqrt(x.square().mean([-1], keepdim: true) + Config.Llm.RmsNormEps) * P(name);
 
     /// <summary>One BERT layer, post-norm; queries and text have feed-forward parts of their own.</summary>
-    private Tensor Layer(int index, Tensor x, Tensor features, Tensor mask)
+    private Tensor Layer(int index, Tensor x, PackedRows rows, Tensor features)
     {
-        var q = Config.QFormer;
+        var (queries, text) = SelfAttend(index, x, rows);
+        return cat([Queries(index, queries, features), FeedForward(text, index, "")], 0);
+    }
+
+    /// <summary>A layer's self-attention.</summary>
+    private (Tensor Queries, Tensor Text) SelfAttend(int index, Tensor x, PackedRows rows, bool queriesOnly = false)
+    {
+        string name = $"{Bert}encoder.layer.{index}.attention.";
+        Tensor Parts(string kind) => cat([P($"{name}self.query.{kind}"), P($"{name}self.key.{kind}"), P($"{name}self.value.{kind}")], 0);
+        var attended = rows.Attend(F.linear(x, Parts("weight"), Parts("bias")), (qkv, absent) => Attention(qkv, Config.QFormer.Heads, absent));
+        if (queriesOnly)
+        {
+            (x, attended) = (x[..rows.Prefixes], attended[..rows.Prefixes]);
+        }
+        x = AttentionOutput(attended, x, name);
+        return (x[..rows.Prefixes], x[rows.Prefixes..]);
+    }
+
+    /// <summary>What a layer does with the queries after self-attention.</summary>
+    private Tensor Queries(int index, Tensor queries, Tensor features)
+    {
+        if (Config.QFormer.HasCrossAttention(index))
+        {
+            queries = CrossAttend(index, queries, features);
+        }
+        return FeedForward(queries, index, "_query");
+    }
+
+    /// <summary>
+    /// Cross-attention without keys and values of every position: there are far fewer queries than positions, so the keys'
+    /// weights are applied to the queries, and the values' to what was attended. The keys' bias adds the same to all scores of a
+    /// query, which softmax does not see.
+    /// </summary>
+    /// <param name="index">Layer.</param>
+    /// <param name="queries">[images * query tokens, width].</param>
+    /// <param name="features">[images, positions, width].</param>
+    private Tensor CrossAttend(int index, Tensor queries, Tensor features)
+    {
+        string name = $"{Bert}encoder.layer.{index}.crossattention.";
+        int heads = Config.QFormer.Heads;
+        long d = Config.QFormer.HiddenSize / heads;
+        long width = features.shape[2];
+        long images = features.shape[0];
+        // [heads, images * query tokens, width] and [images, heads * query tokens, width].
+        Tensor ByImage(Tensor t) => t.reshape(heads, images, -1, width).transpose(0, 1).reshape(images, -1, width);
+        Tensor ByHead(Tensor t) => t.reshape(images, heads, -1, width).transpose(0, 1).reshape(heads, -1, width);
+        var query = Linear(queries, name + "self.query.") * (1 / Math.Sqrt(d));
+        var asked = ByImage(query.reshape(-1, heads, d).transpose(0, 1).bmm(P(name + "self.key.weight").reshape(heads, d, width)));
+        var attended = ByHead(asked.bmm(features.transpose(1, 2)).softmax(-1).bmm(features));
+        var values = attended.bmm(P(name + "self.value.weight").reshape(heads, d, width).transpose(1, 2));
+        return AttentionOutput(values.transpose(0, 1).reshape(queries.shape) + P(name + "self.value.bias"), queries, name);
+    }
+
+    /// <summary>The contextual semantics of each group.</summary>
+    /// <returns>[groups, positions, width].</returns>
+    private Tensor Context(Tensor features, IReadOnlyList<int> images)
+    {
+        var parts = new List<Tensor>();
+        int first = 0;
+        for (int group = 0; group < images.Count;)
+        {
+            // Groups of equal size that follow each other, together.
+            int count = images.Skip(group).TakeWhile(n => n == images[group]).Count();
+            int next = first + count * images[group];
+            var own = features[first..next].reshape(count, images[group], features.shape[1], features.shape[2]);
+            // The adaptive adjustment: softmax over the images, per position.
+            parts.Add((Linear(own, "attn.").softmax(1) * own).sum(1));
+            (group, first) = (group + count, next);
+        }
+        return cat(parts, 0);
+    }
+
+    private Tensor AttentionOutput(Tensor attended, Tensor x, string name) =>
+        LayerNorm(Linear(attended, name + "output.dense.") + x, name + "output.LayerNorm.", Config.QFormer.LayerNormEps);
+
+    private Tensor FeedForward(Tensor x, int index, string suffix)
+    {
         string name = $"{Bert}encoder.layer.{index}.";
-        x = AttendBert(x, x, name + "attention.", mask);
-        var queries = x[.., ..q.QueryTokens];
-        var text = x[.., q.QueryTokens..];
-        if (q.HasCrossAttention(index))
-        {
-            queries = AttendBert(queries, features, name + "crossattention.", null);
-        }
-        return cat([FeedForward(queries, name, "_query"), FeedForward(text, name, "")], 1);
+        return LayerNorm(Linear(F.gelu(Linear(x, $"{name}intermediate{suffix}.dense.")), $"{name}output{suffix}.dense.") + x,
+            $"{name}output{suffix}.LayerNorm.", Config.QFormer.LayerNormEps);
     }
 
-    private Tensor AttendBert(Tensor x, Tensor keys, string name, Tensor? mask)
+    /// <param name="qkv">Queries, keys and values side by side, [sequences, n, 3 * width].</param>
+    /// <param name="heads">Of equal width.</param>
+    /// <param name="mask">Added to the scores.</param>
+    /// <param name="causal">Whether a position sees only what is before it.</param>
+    /// <returns>[sequences, n, width].</returns>
+    private static Tensor Attention(Tensor qkv, int heads, Tensor? mask = null, bool causal = false)
     {
-        var attended = Attention(Linear(x, name + "self.query."), Linear(keys, name + "self.key."),
-            Linear(keys, name + "self.value."), Config.QFormer.Heads, mask);
-        return LayerNorm(Linear(attended, name + "output.dense.") + x, name + "output.LayerNorm.", Config.QFormer.LayerNormEps);
+        var parts = qkv.chunk(3, -1).Select(t => t.reshape(t.shape[0], t.shape[1], heads, t.shape[2] / heads).transpose(1, 2)).ToArray();
+        return F.scaled_dot_product_attention(parts[0], parts[1], parts[2], mask, is_casual: causal).transpose(1, 2).flatten(2);
     }
 
-    private Tensor FeedForward(Tensor x, string name, string suffix) => LayerNorm(
-        Linear(F.gelu(Linear(x, $"{name}intermediate{suffix}.dense.")), $"{name}output{suffix}.dense.") + x,
-        $"{name}output{suffix}.LayerNorm.", Config.QFormer.LayerNormEps);
-
-    private static Tensor Attention(Tensor q, Tensor k, Tensor v, int heads, Tensor? mask = null,
-        Func<Tensor, Tensor>? rotate = null, bool causal = false)
-    {
-        long width = q.shape[2];
-        Tensor Split(Tensor t) => t.reshape(t.shape[0], t.shape[1], heads, width / heads).transpose(1, 2);
-        var (qh, kh) = (Split(q), Split(k));
-        if (rotate is not null)
-        {
-            (qh, kh) = (rotate(qh), rotate(kh));
-        }
-        return F.scaled_dot_product_attention(qh, kh, Split(v), mask, is_casual: causal).transpose(1, 2)
-            .reshape(q.shape[0], q.shape[1], width);
-    }
-
-    private (Tensor Cos, Tensor Sin) Rotary(long length)
+    /// <param name="positions">[rows].</param>
+    /// <returns>[rows, 1, head width] each.</returns>
+    private (Tensor Cos, Tensor Sin) Rotary(Tensor positions)
     {
         int half = Config.Llm.HeadDim / 2;
         var inverse = tensor(Enumerable.Range(0, half)
             .Select(i => (float)(1 / Math.Pow(Config.Llm.RopeTheta, 2.0 * i / Config.Llm.HeadDim))).ToArray());
-        var angles = arange(length, dtype: ScalarType.Float32).unsqueeze(1) * inverse.unsqueeze(0);
-        angles = cat([angles, angles], 1);
+        var angles = positions.to(ScalarType.Float32).unsqueeze(1) * inverse.unsqueeze(0);
+        angles = cat([angles, angles], 1).unsqueeze(1);
         return (angles.cos(), angles.sin());
     }
 

@@ -41,6 +41,10 @@ internal sealed class TrainingData
     /// <summary>Classes of patches: objects, activities, colours of toys, settings.</summary>
     public static int Classes { get; } = Things.Objects.Count + Things.Activities.Count + Things.Paints.Count + Settings.All.Count;
 
+    /// <summary>Of every channel and byte.</summary>
+    private static float[] NormalizedValue { get; } = [.. Enumerable.Range(0, 3 * 256).Select(i =>
+        (i % 256 / 255f - ImagePreprocessor.ReferenceMean[i / 256]) / ImagePreprocessor.ReferenceStd[i / 256])];
+
     public int Side { get; }
 
     public int PatchesAcross { get; }
@@ -88,27 +92,25 @@ internal sealed class TrainingData
     /// <param name="shifts">Pixels to move each by, edges repeated; null: none.</param>
     public float[] Normalized(IReadOnlyList<int> pictures, IReadOnlyList<(int X, int Y)>? shifts = null)
     {
-        var mean = ImagePreprocessor.ReferenceMean.ToArray();
-        var std = ImagePreprocessor.ReferenceStd.ToArray();
         int plane = Side * Side;
         float[] values = new float[pictures.Count * 3 * plane];
-        Parallel.For(0, pictures.Count, i =>
+        for (int i = 0; i < pictures.Count; i++)
         {
             byte[] pixels = Pixels[pictures[i]];
             var (dx, dy) = shifts?[i] ?? (0, 0);
-            for (int c = 0; c < 3; c++)
+            for (int y = 0; y < Side; y++)
             {
-                int to = (i * 3 + c) * plane;
-                for (int y = 0; y < Side; y++)
+                int row = Math.Clamp(y - dy, 0, Side - 1) * Side;
+                int to = i * 3 * plane + y * Side;
+                for (int x = 0; x < Side; x++, to++)
                 {
-                    int row = Math.Clamp(y - dy, 0, Side - 1) * Side;
-                    for (int x = 0; x < Side; x++)
-                    {
-                        values[to++] = (pixels[4 * (row + Math.Clamp(x - dx, 0, Side - 1)) + c] / 255f - mean[c]) / std[c];
-                    }
+                    int from = 4 * (row + Math.Clamp(x - dx, 0, Side - 1));
+                    values[to] = NormalizedValue[pixels[from]];
+                    values[to + plane] = NormalizedValue[256 + pixels[from + 1]];
+                    values[to + 2 * plane] = NormalizedValue[512 + pixels[from + 2]];
                 }
             }
-        });
+        }
         return values;
     }
 

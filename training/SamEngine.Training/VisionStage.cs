@@ -38,6 +38,7 @@ internal static class VisionStage
             Steps = steps,
             Seed = seed,
             LearningRate = 1.5e-3f,
+            Prepare = () => _ = lazy.Value,
             Trained = [.. model.Parameters.Where(p => TorchSam.IsVision(p.Key)), new("head.weight", head), new("head.bias", bias)],
             Parts = (random, _) =>
             {
