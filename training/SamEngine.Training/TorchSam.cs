@@ -46,9 +46,11 @@ internal sealed class TorchSam : IDisposable
     public Tensor Vision(Tensor pixels)
     {
         var v = Config.Vision;
-        var patches = F.conv2d(pixels, P("visual_encoder.patch_embed.proj.weight"),
-            P("visual_encoder.patch_embed.proj.bias"), strides: [v.PatchSize, v.PatchSize]);
-        var x = patches.flatten(2).transpose(1, 2);
+        // Patches don't overlap: the convolution is one product.
+        long across = v.ImageSize / v.PatchSize;
+        var patches = pixels.reshape(-1, 3, across, v.PatchSize, across, v.PatchSize).permute(0, 2, 4, 1, 3, 5)
+            .reshape(-1, across * across, 3 * v.PatchSize * v.PatchSize);
+        var x = F.linear(patches, P("visual_encoder.patch_embed.proj.weight").flatten(1), P("visual_encoder.patch_embed.proj.bias"));
         x = cat([P("visual_encoder.cls_token").expand(x.shape[0], 1, v.Width), x], 1) + P("visual_encoder.pos_embed");
         for (int i = 0; i < v.Depth; i++)
         {
