@@ -115,7 +115,7 @@ internal sealed class TorchSam : IDisposable
                 }
             }
             // Nothing reads the text after the last layer.
-            h1 = i < q.Layers - 1 ? Layer(i, h1, imageRows, features) : Queries(i, SelfAttend(i, h1, imageRows, queriesOnly: true).Queries, features);
+            h1 = i < q.Layers - 1 ? Layer(i, h1, imageRows, features) : Queries(i, SelfAttendQueries(i, h1, imageRows), features);
         }
         return Linear(h1, "llm_proj.");
     }
@@ -140,10 +140,11 @@ internal sealed class TorchSam : IDisposable
             var projected = F.linear(h, cat([P(name + "self_attn.q_proj.weight"), P(name + "self_attn.k_proj.weight"),
                 P(name + "self_attn.v_proj.weight")], 0));
             // Queries and keys turn alike.
-            var turned = projected[.., ..(2 * l.HiddenSize)].reshape(-1, 2 * l.Heads, l.HeadDim);
+            var parts = projected.split([2L * l.HiddenSize, l.HiddenSize], 1);
+            var turned = parts[0].reshape(-1, 2 * l.Heads, l.HeadDim);
             turned = (turned * cos + RotateHalf(turned) * sin).reshape(-1, 2 * l.HiddenSize);
             // A position sees only what is before it, and so no padding.
-            var attended = rows.Attend(cat([turned, projected[.., (2 * l.HiddenSize)..]], 1), (qkv, _) => Attention(qkv, l.Heads, causal: true));
+            var attended = rows.Attend(cat([turned, parts[1]], 1), (qkv, _) => Attention(qkv, l.Heads, causal: true));
             if (i == l.Layers - 1)
             {
                 // Nothing reads the other rows any more.
@@ -151,7 +152,7 @@ internal sealed class TorchSam : IDisposable
             }
             x = x + F.linear(attended, P(name + "self_attn.o_proj.weight"));
             h = RmsNorm(x, name + "post_attention_layernorm.weight");
-            var parts = F.linear(h, cat([P(name + "mlp.gate_proj.weight"), P(name + "mlp.up_proj.weight")], 0)).chunk(2, -1);
+            parts = F.linear(h, cat([P(name + "mlp.gate_proj.weight"), P(name + "mlp.up_proj.weight")], 0)).chunk(2, -1);
             x = x + F.linear(F.silu(parts[0]) * parts[1], P(name + "mlp.down_proj.weight"));
         }
         return F.linear(RmsNorm(x, "llm_model.model.norm.weight"), P("llm_model.lm_head.weight"));
@@ -186,18 +187,24 @@ internal sealed class TorchSam : IDisposable
     }
 
     /// <summary>A layer's self-attention.</summary>
-    private (Tensor Queries, Tensor Text) SelfAttend(int index, Tensor x, PackedRows rows, bool queriesOnly = false)
+    private (Tensor Queries, Tensor Text) SelfAttend(int index, Tensor x, PackedRows rows)
     {
-        string name = $"{Bert}encoder.layer.{index}.attention.";
-        Tensor Parts(string kind) => cat([P($"{name}self.query.{kind}"), P($"{name}self.key.{kind}"), P($"{name}self.value.{kind}")], 0);
-        var attended = rows.Attend(F.linear(x, Parts("weight"), Parts("bias")), (qkv, absent) => Attention(qkv, Config.QFormer.Heads, absent));
-        if (queriesOnly)
-        {
-            (x, attended) = (x[..rows.Prefixes], attended[..rows.Prefixes]);
-        }
-        x = AttentionOutput(attended, x, name);
-        return (x[..rows.Prefixes], x[rows.Prefixes..]);
+        var parts = AttentionOutput(Attended(index, x, rows), x, SelfAttention(index)).split([rows.Prefixes, x.shape[0] - rows.Prefixes], 0);
+        return (parts[0], parts[1]);
     }
+
+    /// <summary>The same where nothing reads the text any more.</summary>
+    private Tensor SelfAttendQueries(int index, Tensor x, PackedRows rows) =>
+        AttentionOutput(Attended(index, x, rows)[..rows.Prefixes], x[..rows.Prefixes], SelfAttention(index));
+
+    private Tensor Attended(int index, Tensor x, PackedRows rows)
+    {
+        string name = SelfAttention(index);
+        Tensor Parts(string kind) => cat([P($"{name}self.query.{kind}"), P($"{name}self.key.{kind}"), P($"{name}self.value.{kind}")], 0);
+        return rows.Attend(F.linear(x, Parts("weight"), Parts("bias")), (qkv, absent) => Attention(qkv, Config.QFormer.Heads, absent));
+    }
+
+    private static string SelfAttention(int index) => $"{Bert}encoder.layer.{index}.attention.";
 
     /// <summary>What a layer does with the queries after self-attention.</summary>
     private Tensor Queries(int index, Tensor queries, Tensor features)
