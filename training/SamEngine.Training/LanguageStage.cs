@@ -97,7 +97,7 @@ internal sealed class LanguageStage
         ValidateEvery = Math.Min(1000, steps),
         Parts = (random, progress) =>
         {
-            // Two batches, so that short questions need not be padded to the length of stories. Each part has half of both.
+            // Two batches, of one family each. Each part has half of both.
             var batches = new[] { Compose(mix.Pick(random, progress), random), Compose(mix.Pick(random, progress), random) };
             Tensor Part(Func<List<TrainingSample>, List<TrainingSample>> half)
             {
