@@ -97,18 +97,27 @@ internal sealed class LanguageStage
         ValidateEvery = Math.Min(1000, steps),
         Parts = (random, progress) =>
         {
-            // Two batches, of one family each. Each part has half of both.
-            var batches = new[] { Compose(mix.Pick(random, progress), random), Compose(mix.Pick(random, progress), random) };
-            Tensor Part(Func<List<TrainingSample>, List<TrainingSample>> half)
+            // Two batches, of one family each. Each counts the same, however long its answers are.
+            var samples = Enumerable.Range(0, 2).Select(_ => Compose(mix.Pick(random, progress), random))
+                .SelectMany(batch => batch.Select(s => (Sample: s, Weight: 0.5f / batch.Sum(t => t.Answer.Length))));
+            // One after the other to the part that has less work.
+            var parts = new[] { new List<(TrainingSample Sample, float Weight)>(), [] };
+            double[] work = new double[2];
+            foreach (var next in samples.OrderByDescending(s => Work(s.Sample)))
             {
-                var halves = batches.Select(half).ToArray();
-                var (logits, targets) = Answers([.. halves[0], .. halves[1]], _features, guided);
-                // Each batch counts the same, however long its answers are.
-                float[] weights = [.. batches.SelectMany((batch, i) =>
-                    Enumerable.Repeat(0.5f / batch.Sum(s => s.Answer.Length), halves[i].Sum(s => s.Answer.Length)))];
+                int part = work[0] <= work[1] ? 0 : 1;
+                parts[part].Add(next);
+                work[part] += Work(next.Sample);
+            }
+            Tensor Loss(IEnumerable<(TrainingSample Sample, float Weight)> part)
+            {
+                // Guidance takes groups of equal size together.
+                var ordered = part.OrderBy(s => s.Sample.Pictures.Length).ToList();
+                var (logits, targets) = Answers([.. ordered.Select(s => s.Sample)], _features, guided);
+                float[] weights = [.. ordered.SelectMany(s => Enumerable.Repeat(s.Weight, s.Sample.Answer.Length))];
                 return (F.cross_entropy(logits, targets, reduction: TorchSharp.torch.nn.Reduction.None) * tensor(weights)).sum();
             }
-            return (() => Part(batch => batch[..(batch.Count / 2)]), () => Part(batch => batch[(batch.Count / 2)..]));
+            return (() => Loss(parts[0]), () => Loss(parts[1]));
         },
     };
 
@@ -166,6 +175,14 @@ internal sealed class LanguageStage
         })];
     }
 
+    /// <summary>About proportional to the operations that a sample takes: rows of the language model, and of the Q-Former, whose
+    /// layers are smaller.</summary>
+    private double Work(TrainingSample sample)
+    {
+        int visual = sample.Pictures.Length * _model.Config.QFormer.QueryTokens;
+        return visual + sample.Prompt.Length + sample.Answer.Length + 0.4 * (visual + sample.Pictures.Length * sample.Text.Length);
+    }
+
     private bool[] Exact(IReadOnlyList<TrainingSample> batch, bool guided)
     {
         var (logits, targets) = Answers(batch, _validationFeatures, guided);
@@ -191,7 +208,7 @@ internal sealed class LanguageStage
     /// <summary>fp16 features of all pictures, [pictures, tokens, width].</summary>
     private static Tensor Features(TorchSam model, TrainingData data)
     {
-        const int Piece = 256;
+        const int Piece = 32;
         var all = empty([data.Scenes.Count, model.Config.Vision.Tokens, model.Config.Vision.Width], dtype: ScalarType.Float16);
         using var workers = new Workers();
         workers.Run((data.Scenes.Count + Piece - 1) / Piece, piece =>

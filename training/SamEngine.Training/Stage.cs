@@ -75,6 +75,10 @@ internal sealed class Stage
             File.WriteAllText(log, "step,loss,seconds\n");
         }
         Prepare?.Invoke();
+        // While a step is computed, what the next one sees is drawn.
+        Task<(Func<Tensor> A, Func<Tensor> B)> Draw(int next) =>
+            Task.Run(() => Parts(new Random(HashCode(Seed, next)), next / (double)Steps));
+        var drawn = Draw(step);
         var clock = Stopwatch.StartNew();
         var saved = Stopwatch.StartNew();
         int from = step;
@@ -83,7 +87,11 @@ internal sealed class Stage
         int sinceShown = 0;
         while (step < Steps)
         {
-            var (a, b) = Parts(new Random(HashCode(Seed, step)), step / (double)Steps);
+            var (a, b) = drawn.GetAwaiter().GetResult();
+            if (step + 1 < Steps)
+            {
+                drawn = Draw(step + 1);
+            }
             // The gradients of both gather in the parameters, which libtorch guards.
             double value = workers.Run(2, part =>
             {

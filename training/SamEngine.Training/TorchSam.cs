@@ -132,19 +132,16 @@ internal sealed class TorchSam : IDisposable
         var rows = new PackedRows(tokens, [.. texts.Select(t => t.Length)]);
         var wanted = tensor(texts.SelectMany((t, i) => Enumerable.Range(from[i], t.Length - from[i]).Select(k => rows.Starts[i] + k)).ToArray());
         var x = cat([visual, Rows("llm_model.model.embed_tokens.weight", tensor(texts.SelectMany(t => t).Select(t => (long)t).ToArray()))], 0);
-        var (cos, sin) = Rotary(rows.Positions);
+        var turns = Turns(rows.Positions);
         for (int i = 0; i < l.Layers; i++)
         {
             string name = $"llm_model.model.layers.{i}.";
             var h = RmsNorm(x, name + "input_layernorm.weight");
-            var projected = F.linear(h, cat([P(name + "self_attn.q_proj.weight"), P(name + "self_attn.k_proj.weight"),
+            var projected = F.linear(h, cat([Pairs(P(name + "self_attn.q_proj.weight")), Pairs(P(name + "self_attn.k_proj.weight")),
                 P(name + "self_attn.v_proj.weight")], 0));
-            // Queries and keys turn alike.
-            var parts = projected.split([2L * l.HiddenSize, l.HiddenSize], 1);
-            var turned = parts[0].reshape(-1, 2 * l.Heads, l.HeadDim);
-            turned = (turned * cos + RotateHalf(turned) * sin).reshape(-1, 2 * l.HiddenSize);
+            var turned = view_as_real(view_as_complex(projected.reshape(-1, 3 * l.Heads, l.HeadDim / 2, 2)) * turns).flatten(1);
             // A position sees only what is before it, and so no padding.
-            var attended = rows.Attend(cat([turned, parts[1]], 1), (qkv, _) => Attention(qkv, l.Heads, causal: true));
+            var attended = rows.Attend(turned, (qkv, _) => Attention(qkv, l.Heads, causal: true));
             if (i == l.Layers - 1)
             {
                 // Nothing reads the other rows any more.
@@ -152,7 +149,7 @@ internal sealed class TorchSam : IDisposable
             }
             x = x + F.linear(attended, P(name + "self_attn.o_proj.weight"));
             h = RmsNorm(x, name + "post_attention_layernorm.weight");
-            parts = F.linear(h, cat([P(name + "mlp.gate_proj.weight"), P(name + "mlp.up_proj.weight")], 0)).chunk(2, -1);
+            var parts = F.linear(h, cat([P(name + "mlp.gate_proj.weight"), P(name + "mlp.up_proj.weight")], 0)).chunk(2, -1);
             x = x + F.linear(F.silu(parts[0]) * parts[1], P(name + "mlp.down_proj.weight"));
         }
         return F.linear(RmsNorm(x, "llm_model.model.norm.weight"), P("llm_model.lm_head.weight"));
@@ -177,7 +174,7 @@ internal sealed class TorchSam : IDisposable
         F.layer_norm(x, [x.shape[^1]], P(name + "weight"), P(name + "bias"), eps);
 
     private Tensor RmsNorm(Tensor x, string name) =>
-        x * rsqrt(x.square().mean([-1], keepdim: true) + Config.Llm.RmsNormEps) * P(name);
+        x * rsqrt(linalg.vector_norm(x, ord: 2, dims: [-1], keepdim: true).square() / x.shape[^1] + Config.Llm.RmsNormEps) * P(name);
 
     /// <summary>One BERT layer, post-norm; queries and text have feed-forward parts of their own.</summary>
     private Tensor Layer(int index, Tensor x, PackedRows rows, Tensor features)
@@ -281,22 +278,22 @@ internal sealed class TorchSam : IDisposable
         return F.scaled_dot_product_attention(parts[0], parts[1], parts[2], mask, is_casual: causal).transpose(1, 2).flatten(2);
     }
 
-    /// <param name="positions">[rows].</param>
-    /// <returns>[rows, 1, head width] each.</returns>
-    private (Tensor Cos, Tensor Sin) Rotary(Tensor positions)
-    {
-        int half = Config.Llm.HeadDim / 2;
-        var inverse = tensor(Enumerable.Range(0, half)
-            .Select(i => (float)(1 / Math.Pow(Config.Llm.RopeTheta, 2.0 * i / Config.Llm.HeadDim))).ToArray());
-        var angles = positions.to(ScalarType.Float32).unsqueeze(1) * inverse.unsqueeze(0);
-        angles = cat([angles, angles], 1).unsqueeze(1);
-        return (angles.cos(), angles.sin());
-    }
+    /// <summary>A query's or key's weights in another order: the two numbers that rotary turns together side by side, as the real
+    /// and imaginary part of one. Their products are the same.</summary>
+    private Tensor Pairs(Tensor weight) =>
+        weight.reshape(Config.Llm.Heads, 2, Config.Llm.HeadDim / 2, -1).transpose(1, 2).reshape(weight.shape);
 
-    private static Tensor RotateHalf(Tensor t)
+    /// <summary>What rotary multiplies queries and keys by, and 1 for the values.</summary>
+    /// <param name="positions">[rows].</param>
+    /// <returns>[rows, 3 * heads, head width / 2], complex.</returns>
+    private Tensor Turns(Tensor positions)
     {
-        var halves = t.chunk(2, -1);
-        return cat([-halves[1], halves[0]], -1);
+        var l = Config.Llm;
+        int half = l.HeadDim / 2;
+        var inverse = tensor(Enumerable.Range(0, half).Select(i => (float)(1 / Math.Pow(l.RopeTheta, 2.0 * i / l.HeadDim))).ToArray());
+        var angles = (positions.to(ScalarType.Float32).unsqueeze(1) * inverse.unsqueeze(0)).unsqueeze(1);
+        angles = cat([angles.expand(-1, 2 * l.Heads, half), zeros(angles.shape[0], l.Heads, half)], 1);
+        return complex(angles.cos(), angles.sin());
     }
 
     private static Tensor Initial(string name, long[] shape, Generator generator)
