@@ -98,8 +98,12 @@ internal sealed class LanguageStage
         Parts = (random, progress) =>
         {
             // Two batches, of one family each. Each counts the same, however long its answers are.
-            var samples = Enumerable.Range(0, 2).Select(_ => Compose(mix.Pick(random, progress), random))
-                .SelectMany(batch => batch.Select(s => (Sample: s, Weight: 0.5f / batch.Sum(t => t.Answer.Length))));
+            var samples = Enumerable.Range(0, 2).SelectMany(_ =>
+            {
+                var batch = Compose(mix.Pick(random, progress), random);
+                float weight = 0.5f / batch.Sum(s => s.Answer.Length);
+                return batch.Select(s => (Sample: s, Weight: weight));
+            });
             // One after the other to the part that has less work.
             var parts = new[] { new List<(TrainingSample Sample, float Weight)>(), [] };
             double[] work = new double[2];
